@@ -1,0 +1,206 @@
+"""The command `decision-ledger`: mounts the sub-commands of each package, and composes `demo`."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+import ingest.cli
+import ledger.cli
+from ingest.adapters import adapter
+from ingest.intakes import read_intake
+from ingest.pipeline import Pipeline
+from ingest.sample_day import SampleDay
+from ingest.sources.files import FileSource
+from ledger.console import JsonOption, LedgerOption, VerboseOption, answer, configure_logs, run, shared
+from ledger.errors import UsageError
+from ledger.evidence import verify_bundle
+from ledger.local_store import LocalStore
+from ledger.manifest import SegmentRef
+from ledger.reader import Ledger
+from ledger.signing import SigningKey, create_key, default_key_path
+from ledger.trace import render
+from ledger.verify import verify
+from ledger.writer import Writer, create_ledger
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="A flight recorder for the authority of AI agents.",
+)
+
+
+@app.callback()
+def program(
+    ledger_: LedgerOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """A flight recorder for the authority of AI agents: sealed, queried, proved."""
+    shared.ledger, shared.json, shared.verbose = ledger_, as_json, verbose
+    configure_logs(verbose)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path | None, typer.Option("--dir", help="Where to make the demo's ledger.")] = None,
+    no_dashboard: Annotated[bool, typer.Option("--no-dashboard", help="End without the dashboard.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """The whole product on an embedded default: no broker, no Docker, nothing to configure.
+
+    Example: decision-ledger demo --dir demo-ledger
+    """
+    del no_dashboard  # there is no dashboard yet: the demo always ends by itself
+    place = folder or Path(tempfile.mkdtemp(prefix="decision-ledger-demo-"))
+    if (place / "ledger").exists():
+        raise UsageError(
+            f"There is a demo in {place} already.", "Remove that folder, or name another with --dir."
+        )
+    place.mkdir(parents=True, exist_ok=True)
+    out = io.StringIO()
+    result = Demo(place, out if as_json or shared.json else sys.stdout).run()
+    if as_json or shared.json:
+        answer(result, "", as_json=True)
+
+
+class Demo:
+    """The story that `demo` tells, step by step, on a generated day of a small company's agents."""
+
+    def __init__(self, place: Path, out: Any) -> None:
+        self.place = place
+        self.out = out
+        self.folder = place / "ledger"
+        yesterday = datetime.now(UTC) - timedelta(days=1)
+        self.day = SampleDay(yesterday.replace(hour=0, minute=0, second=0, microsecond=0))
+
+    def run(self) -> dict[str, Any]:
+        """Every step; what it found, for machines."""
+        events = self._seal()
+        vkey, size = self._look()
+        bundle = self._prove(vkey)
+        found = self._tamper(vkey)
+        self._say(
+            "What to run next",
+            f"  decision-ledger --ledger {self.folder} status",
+            f'  decision-ledger --ledger {self.folder} sql "SELECT reason, count(*) AS denies '
+            "FROM decisions WHERE decision = 'deny' GROUP BY 1 ORDER BY 2 DESC\"",  # noqa: S608 - shown, not run
+            f"  decision-ledger evidence verify {bundle} --vkey {vkey}",
+            "  decision-ledger init --help          (a ledger of your own)",
+            "  decision-ledger ingest file --help   (your own decisions; ingest kafka for a topic)",
+        )
+        return {
+            "ledger": str(self.folder), "events": events, "entries": size, "vkey": vkey,
+            "denied_trace": self.day.denied_trace, "bundle": str(bundle), "tampering_found": found,
+        }  # fmt: skip
+
+    def _seal(self) -> int:
+        self._say("1. A day of decisions is generated, and a new ledger made")
+        wire = self.place / "decisions.jsonl"
+        wire.write_bytes(b"".join(orjson.dumps(event) + b"\n" for event in self.day.events()))
+        key_path = default_key_path(self.folder)
+        create_key(key_path, "demo.example/agents")
+        key, store = SigningKey(key_path), LocalStore(self.folder)
+        create_ledger(store, key)
+        writer = Writer(store, key, name="demo")
+        totals = Pipeline(
+            FileSource([str(wire)], lambda _: None),
+            adapter("native"),
+            writer,
+            intake=read_intake(None, "demo").intake,
+        ).run()
+        self._say(
+            "",
+            f"  {wire} holds what three teams' agents, their token broker and their policy",
+            f"  engine would send. {totals.events:,} events were sealed in {totals.commits} commit(s): Parquet",
+            "  files that any SQL engine reads, each the leaves of a Merkle tree whose root is in a signed log.",
+        )
+        return totals.events
+
+    def _look(self) -> tuple[str, int]:
+        with Ledger.open(str(self.folder)) as opened:
+            vkey, size = opened.state.key.text, opened.size
+            report = verify(opened.store, vkey=opened.state.key)
+            if not report.ok:
+                raise UsageError("The demo's own ledger does not verify.", report.text())
+            self._say(
+                "2. Everything is verified: every row, file, log entry and signature",
+                "",
+                *(f"  {line}" for line in report.text().splitlines()),
+            )
+            self._say(
+                "3. A request that was denied, as a tree: who asked, through whom, with what authority",
+                "",
+                *(f"  {line}" for line in render(opened.trace(self.day.denied_trace)).splitlines()),
+                "",
+                "  alice's planner may read invoices; its worker agent then tried to post a payment, and the",
+                "  policy said no. The chain of delegation, the scopes and the reason are in the sealed row.",
+            )
+        return vkey, size
+
+    def _prove(self, vkey: str) -> Path:
+        bundle = self.place / "evidence.json"
+        with Ledger.open(str(self.folder)) as opened:
+            denied = opened.sql(
+                "SELECT source, event_id FROM decisions WHERE trace_id = ? AND decision = 'deny'",
+                [self.day.denied_trace],
+            ).to_pylist()[0]
+            bundle.write_bytes(opened.evidence(f"{denied['source']}#{denied['event_id']}"))
+        proved = verify_bundle(bundle.read_bytes(), vkey)
+        self._say(
+            "4. That denial is proved offline",
+            "",
+            f"  {bundle} is one file. With it and the key {vkey}",
+            f"  anyone can check, years later and without us, that this event was sealed at checkpoint size "
+            f"{proved.checkpoints[0].size}.",
+        )
+        return bundle
+
+    def _tamper(self, vkey: str) -> list[str]:
+        copy = self.place / "tampered-copy"
+        shutil.copytree(self.folder, copy)
+        with Ledger.open(str(copy)) as opened:
+            ref = next(o.ref for o in opened.state.originals.values() if isinstance(o.ref, SegmentRef))
+            key = opened.state.key
+        victim = copy / ref.path
+        data = bytearray(victim.read_bytes())
+        data[len(data) // 2] ^= 1
+        victim.write_bytes(data)
+        report = verify(LocalStore(copy), vkey=key)
+        found = [line for line in report.text().splitlines() if line.strip()]
+        if report.ok:
+            raise UsageError(
+                "One byte was changed in a copy and verify did not find it.", "Please report this."
+            )
+        self._say(
+            "5. One bit is changed in a copy of the ledger, and that is found",
+            "",
+            *(f"  {line}" for line in found),
+        )
+        return found
+
+    def _say(self, *lines: str) -> None:
+        self.out.write("\n" + "\n".join(line.rstrip() for line in lines) + "\n")
+        self.out.flush()
+
+
+ledger.cli.register(app)
+ingest.cli.register(app)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run(app))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Writes the generated parts of the documentation: `python docs/generate.py`.
+
+A page keeps its own words; what stands between the lines `<!-- generated: NAME -->` and
+`<!-- end -->` is made here, so that it cannot drift from the code. `tests/unit/test_docs.py`
+fails where a page differs from what this makes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import typer
+
+from ledger.events import FIELDS, VOCABULARIES, json_schema_text
+
+DOCS: Final = Path(__file__).resolve().parent
+PROGRAM: Final = "decision-ledger"
+ENVIRONMENT_PREFIX: Final = "DECISION_LEDGER"
+SCHEMA_PAGE: Final = "event-schema.json"
+_PART: Final = re.compile(
+    r"(?P<begin><!-- generated: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end -->\n)", re.DOTALL
+)
+_TYPE_WORDS: Final = {
+    "text": "text", "list": "list of text", "int": "integer", "bool": "boolean", "time": "time",
+}  # fmt: skip
+
+
+def program() -> Any:
+    """The whole program as one command object."""
+    import decision_ledger  # noqa: PLC0415 - the field table needs none of it
+
+    return typer.main.get_command(decision_ledger.app)
+
+
+def commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command that does something, with the words that call it, in the order of the program."""
+    inner: Mapping[str, Any] = getattr(command, "commands", {})
+    if not inner:
+        yield words, command
+    for name, part in inner.items():
+        yield from commands(part, (*words, name))
+
+
+def is_option(parameter: Any) -> bool:
+    """Whether it is an option that a user may set, and no argument."""
+    return parameter.param_type_name == "option" and parameter.name != "help"
+
+
+def variable(words: tuple[str, ...], parameter: Any) -> str:
+    """The environment variable that sets an option."""
+    if parameter.envvar:
+        return str(parameter.envvar if isinstance(parameter.envvar, str) else parameter.envvar[0])
+    parts = [ENVIRONMENT_PREFIX, *words, parameter.name]
+    return "_".join(part.replace("-", "_").upper() for part in parts)
+
+
+def config_key(words: tuple[str, ...], parameter: Any) -> str:
+    """The option's place in the configuration file."""
+    return ".".join([*words, str(parameter.name)])
+
+
+def command_pages() -> str:
+    """One section per command: help, usage, arguments, options."""
+    whole = program()
+    sections = ["## Before the command", "", *_options((), whole), ""]
+    for words, command in commands(whole):
+        sections += _section(words, command)
+    return "\n".join(sections).rstrip("\n") + "\n"
+
+
+def field_table() -> str:
+    """One row per field of an event."""
+    lines = ["| field | type | required | meaning |", "| --- | --- | --- | --- |"]
+    for field in FIELDS:
+        kind = _TYPE_WORDS[field.type]
+        if field.name == "attributes":
+            kind = "text holding a JSON object"
+        words = VOCABULARIES.get(field.name)
+        meaning = field.description
+        if words is not None and field.name != "kind":
+            meaning += f": {', '.join(words)}"
+        lines.append(f"| `{field.name}` | {kind} | {'yes' if field.required else ''} | {_cell(meaning)} |")
+    return "\n".join(lines) + "\n"
+
+
+PARTS: Final[Mapping[str, Callable[[], str]]] = {"commands": command_pages, "fields": field_table}
+PAGES: Final = ("commands.md", "event-model.md")
+
+
+def renewed(text: str) -> str:
+    """A page with its generated parts made anew. Raises KeyError for a part that nobody makes."""
+    return _PART.sub(lambda match: f"{match['begin']}\n{PARTS[match['name']]()}\n{match['end']}", text)
+
+
+def main() -> None:
+    """Write every generated page and part."""
+    for name in PAGES:
+        page = DOCS / name
+        page.write_text(renewed(page.read_text("utf-8")), "utf-8")
+    (DOCS / SCHEMA_PAGE).write_text(json_schema_text(), "utf-8")
+    sys.stdout.write(f"wrote {', '.join((*PAGES, SCHEMA_PAGE))}\n")
+
+
+def _section(words: tuple[str, ...], command: Any) -> list[str]:
+    said = inspect.cleandoc(command.help or "").partition("\nExample: ")
+    usage = [PROGRAM, *words]
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    usage += ["[OPTIONS]", *(_usage_of(argument) for argument in arguments)]
+    lines = [
+        f"## {' '.join(words)}",
+        "",
+        " ".join(said[0].split()),
+        "",
+        "```text",
+        " ".join(usage),
+        "```",
+        "",
+    ]
+    if said[2]:
+        lines += ["```sh", " ".join(said[2].split()), "```", ""]
+    if arguments:
+        lines += ["| argument | meaning |", "| --- | --- |"]
+        lines += [f"| `{_metavar(argument)}` | {_cell(argument.help or '')} |" for argument in arguments]
+        lines.append("")
+    return [*lines, *_options(words, command), ""]
+
+
+def _options(words: tuple[str, ...], command: Any) -> list[str]:
+    lines = ["| option | default | variable | key | meaning |", "| --- | --- | --- | --- | --- |"]
+    for option in filter(is_option, command.params):
+        names = ", ".join(f"`{name}`" for name in option.opts)
+        lines.append(
+            f"| {names} | {_default(option)} | `{variable(words, option)}` | `{config_key(words, option)}` "
+            f"| {_cell(option.help or '')} |"
+        )
+    return lines
+
+
+def _default(option: Any) -> str:
+    if option.required:
+        return "required"
+    if option.default is None or option.default is False or not isinstance(option.default, str | int | float):
+        return ""
+    return f"`{option.default}`"
+
+
+def _usage_of(argument: Any) -> str:
+    name = _metavar(argument) + ("…" if argument.nargs == -1 else "")
+    return name if argument.required else f"[{name}]"
+
+
+def _metavar(argument: Any) -> str:
+    return str(argument.metavar or argument.name).strip("[]").removesuffix("...").upper()
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From foreign bytes to sealed events: sources, adapters, masking, validation, the pipeline."""

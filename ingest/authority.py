@@ -1,0 +1,131 @@
+"""What an intake may deliver. Otherwise a log producer could dismiss the alerts about itself.
+
+A message with a kind or a source that its intake may not deliver is rejected whole; a retention
+class that is not permitted becomes the default, and the asked one stays in the attributes.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+import numpy as np
+import orjson
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import rfc8785
+from pydantic import BaseModel, ConfigDict, Field
+
+from ingest.decoded import Decoded, Limits, Verdict
+from ingest.rows import DEFAULT_RETENTION, keep_unknown
+from ledger.events import ARROW_SCHEMA, KINDS, RESERVED_KINDS
+
+OWN_SOURCE: Final = "decision-ledger"
+"""The name that our own writers go by."""
+_UNKNOWN_RETENTION: Final = "unknown.retention"
+
+
+class Intake(BaseModel):
+    """One way in (topic, listener, folder) and its authority. Sources are names or globs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    kinds: frozenset[str] = frozenset(KINDS) - RESERVED_KINDS
+    sources: tuple[str, ...] = ("*",)
+    retention_classes: frozenset[str] = frozenset({DEFAULT_RETENTION})
+    claimed_by_others: tuple[str, ...] = ()
+    """Sources that another intake claims; one that stands in `sources` by its full name is ours too."""
+    agentic: tuple[str, ...] = ()
+    """Sources whose principals are agents whatever their names say; for rules and metrics."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the adapter."""
+
+    def may_deliver_kind(self, kind: str) -> bool:
+        """Whether events of this kind are accepted; those of our own writers never are."""
+        return kind in self.kinds and kind not in RESERVED_KINDS
+
+    def may_deliver_source(self, source: str) -> bool:
+        """Whether events of this source are accepted."""
+        if source == OWN_SOURCE or not _matches(source, self.sources):
+            return False
+        return source in self.sources or not _matches(source, self.claimed_by_others)
+
+
+def _matches(source: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(source, pattern) for pattern in patterns)
+
+
+def apply(decoded: Decoded, intake: Intake, limits: Limits | None = None) -> Decoded:
+    """`decoded` within the authority of `intake`."""
+    if not len(decoded.events):
+        return decoded
+    events = decoded.events
+    refused: dict[int, Verdict] = {}
+    for field, may, reason in (
+        ("kind", intake.may_deliver_kind, "this intake may not deliver this kind"),
+        ("source", intake.may_deliver_source, "this intake may not deliver this source"),
+    ):
+        values = events[field]
+        foreign = [value for value in pc.unique(values).to_pylist() if not may(value)]
+        if foreign:
+            found = pc.is_in(values, value_set=pa.array(foreign, pa.string()))
+            _note(refused, decoded, found, field, reason)
+    if refused:
+        decoded = _without(decoded, refused)
+    classes = pa.array(sorted(intake.retention_classes | {DEFAULT_RETENTION}), pa.string())
+    asked = pc.invert(pc.is_in(decoded.events["retention"], value_set=classes))
+    if pc.any(asked).as_py():
+        decoded = _demoted(decoded, _positions(asked), limits or Limits())
+    return decoded
+
+
+def _positions(found: pa.ChunkedArray) -> list[int]:
+    return np.flatnonzero(found.to_numpy()).tolist()
+
+
+def _note(
+    refused: dict[int, Verdict], decoded: Decoded, found: pa.ChunkedArray, field: str, reason: str
+) -> None:
+    rows = _positions(found)
+    parts = decoded.events["part"].take(pa.array(rows)).to_pylist()
+    batches = set(decoded.message[1:][np.diff(decoded.message) == 0].tolist())
+    for row, part in zip(rows, parts, strict=True):
+        message = int(decoded.message[row])
+        refused.setdefault(message, Verdict(message, reason, part if message in batches else None, field))
+
+
+def _without(decoded: Decoded, refused: dict[int, Verdict]) -> Decoded:
+    """Messages are accepted or rejected whole."""
+    keep = ~np.isin(decoded.message, np.fromiter(refused, np.int64, len(refused)))
+    rejected = sorted([*decoded.rejected, *refused.values()], key=lambda verdict: verdict.message)
+    return Decoded(decoded.events.filter(pa.array(keep)), decoded.message[keep], rejected, decoded.ignored)
+
+
+def _demoted(decoded: Decoded, rows: list[int], limits: Limits) -> Decoded:
+    events = decoded.events
+    asked = events["retention"].take(pa.array(rows)).to_pylist()
+    present = events["attributes"].take(pa.array(rows)).to_pylist()
+    texts, refused = [], {}
+    for row, name, text in zip(rows, asked, present, strict=True):
+        attributes = orjson.loads(text) if text is not None else {}
+        keep_unknown(attributes, _UNKNOWN_RETENTION, name)
+        longer = rfc8785.dumps(attributes).decode()
+        if len(longer.encode()) > limits.attributes_bytes:
+            message = int(decoded.message[row])
+            reason = (
+                f"longer than {limits.attributes_bytes} bytes with the retention class that was asked for"
+            )
+            refused[message] = Verdict(message, reason, None, "attributes")
+        texts.append(longer)
+    where = pl.Series(rows, dtype=pl.UInt32)
+    changed = {
+        "attributes": pl.Series(events["attributes"], dtype=pl.String).scatter(where, texts),
+        "retention": pl.Series(events["retention"]).scatter(where, [DEFAULT_RETENTION] * len(rows)),
+    }
+    for name, series in changed.items():
+        column = series.to_arrow().cast(pa.string())
+        events = events.set_column(ARROW_SCHEMA.get_field_index(name), ARROW_SCHEMA.field(name), column)
+    made = Decoded(events, decoded.message, decoded.rejected, decoded.ignored)
+    return _without(made, refused) if refused else made

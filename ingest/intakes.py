@@ -1,0 +1,65 @@
+"""Settings of one intake, from a TOML file: its authority, limits, and its format's options.
+
+[intake]
+name = "opa-prod"
+kinds = ["decision"]
+sources = ["opa/*"]
+[limits]
+message_bytes = 1048576
+[options.paths."authz/allow"]
+decision = "/allowed"
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ingest.authority import Intake
+from ingest.decoded import Limits
+from ledger.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeSettings:
+    """What one intake may deliver, how large its messages may be, and how its format is read."""
+
+    intake: Intake
+    limits: Limits = field(default_factory=Limits)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_intake(path: Path | None, name: str) -> IntakeSettings:
+    """The settings in `path`, or the defaults for the intake `name`. Raises UsageError."""
+    if path is None:
+        return IntakeSettings(Intake(name=name))
+    try:
+        value = tomllib.loads(path.read_text("utf-8"))
+        unknown = sorted(set(value) - {"intake", "limits", "options"})
+        if unknown:
+            raise UsageError(f"{path} has an unknown section [{unknown[0]}].", "Use intake, limits, options.")
+        limits = value.get("limits", {})
+        known = {item.name for item in fields(Limits)}
+        for item, bound in limits.items():
+            if item not in known or type(bound) is not int or bound < 1:
+                raise UsageError(
+                    f"{path}: there is no limit {item} = {bound!r}.", f"Limits: {sorted(known)}."
+                )
+        return IntakeSettings(
+            Intake.model_validate({"name": name, **value.get("intake", {})}),
+            Limits(**limits),
+            value.get("options", {}),
+        )
+    except FileNotFoundError:
+        raise UsageError(f"There is no intake file {path}.", "Correct --intake.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The intake file {path} is not TOML: {error}.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UsageError(f"The intake file {path} is not valid at {where}: {first['msg']}.") from None

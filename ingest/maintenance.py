@@ -1,0 +1,62 @@
+"""What a worker does beside sealing: merge small segments in the background, note its lag."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final
+
+import structlog
+
+from ingest.sources import Source
+from ledger import compaction
+from ledger.errors import LedgerError
+from ledger.lag import note_lag
+from ledger.writer import Writer
+
+COMPACT_SECONDS: Final = 10.0
+LAG_SECONDS: Final = 5.0
+MERGES_AT_ONCE: Final = 4
+
+log = structlog.get_logger()
+
+
+class Maintenance:
+    """Runs at most one merge at a time, in a thread of its own; a failure is logged and sealing goes on."""
+
+    def __init__(self, writer: Writer, source: Source) -> None:
+        self._writer = writer
+        self._source = source
+        self._compacted = self._noted = time.monotonic()
+        self._merging: threading.Thread | None = None
+
+    def after_commit(self) -> None:
+        """Called after each commit, in the sealing thread."""
+        now = time.monotonic()
+        if now - self._noted >= LAG_SECONDS:
+            self._noted = now
+            self._note_lag()
+        idle = self._merging is None or not self._merging.is_alive()
+        if idle and now - self._compacted >= COMPACT_SECONDS:
+            self._compacted = now
+            self._merging = threading.Thread(target=self._merge, name="compact")
+            self._merging.start()
+
+    def finish(self) -> None:
+        """Wait for a merge under way; merge what this run left small; note the last lag."""
+        if self._merging is not None:
+            self._merging.join()
+        self._merge()
+        self._note_lag()
+
+    def _merge(self) -> None:
+        try:
+            compaction.compact(self._writer, fan_in=compaction.FAN_IN, most=MERGES_AT_ONCE)
+        except LedgerError as error:
+            log.warning("compaction failed", error=str(error))
+
+    def _note_lag(self) -> None:
+        try:
+            note_lag(self._writer.store, self._writer.name, self._writer.clock(), self._source.lag())
+        except LedgerError as error:
+            log.warning("lag could not be noted", error=str(error))

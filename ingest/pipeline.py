@@ -1,0 +1,223 @@
+"""One pipeline for every source: decode → normalise → mask → validate → authority → batch → seal.
+
+`Pipeline.run` polls a source, decodes what it gives, gathers batches and hands them to the writer
+in a thread of its own, so that decoding and sealing overlap. At most one batch waits while another
+is sealed: that bound is the back-pressure.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from ingest.authority import Intake, apply
+from ingest.chunk import Chunk
+from ingest.decoded import Adapter, Limits
+from ingest.sources import Source
+from ingest.stretches import stretch_of
+from ledger.batch import Stretch
+from ledger.manifest import Append, OffsetKey
+from ledger.writer import TICK_SECONDS, Writer
+
+BATCH_ROWS: Final = 50_000
+BATCH_BYTES: Final = 64 * 1024 * 1024
+BATCH_SECONDS: Final = 1.0
+POLL_SECONDS: Final = 0.2
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When a batch is sealed: at so many messages, bytes, or seconds after its first message."""
+
+    rows: int = BATCH_ROWS
+    bytes: int = BATCH_BYTES
+    seconds: float = BATCH_SECONDS
+
+
+@dataclass(slots=True)
+class Totals:
+    """What this run sealed, in messages, events and entries."""
+
+    commits: int = 0
+    events: int = 0
+    accepted: int = 0
+    duplicate: int = 0
+    ignored: int = 0
+    rejected: int = 0
+    skipped: int = 0
+    lost: int = 0
+    segments: int = 0
+    dead_letters: int = 0
+    head: int = 0
+
+    def add(self, entry: Append) -> None:
+        """Count one sealed entry."""
+        self.commits += 1
+        self.head = entry.index + 1
+        self.segments += len(entry.segments)
+        self.events += sum(ref.rows for ref in entry.segments)
+        self.dead_letters += sum(ref.rows for ref in entry.deadletters)
+        for row in entry.offsets:
+            self.accepted += row.accepted or 0
+            self.duplicate += row.duplicate or 0
+            self.ignored += row.ignored or 0
+            self.rejected += row.rejected or 0
+            self.skipped += sum(end - start for start, end in row.skipped)
+            self.lost += sum(end - start for start, end in row.lost)
+
+
+@dataclass(slots=True)
+class _Batch:
+    stretches: list[Stretch] = field(default_factory=list)
+    rows: int = 0
+    bytes: int = 0
+    since: float = 0.0
+    epochs: dict[OffsetKey, int] = field(default_factory=dict)
+
+    def drop(self, key: OffsetKey) -> None:
+        """Forget a key whose stream starts anew."""
+        self.stretches = [stretch for stretch in self.stretches if stretch.key != key]
+
+
+class Pipeline:
+    """Moves messages from one source into one ledger, exactly once."""
+
+    def __init__(
+        self,
+        source: Source,
+        adapter: Adapter,
+        writer: Writer,
+        *,
+        intake: Intake,
+        limits: Limits | None = None,
+        pace: Pace | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        on_commit: Callable[[Append, Totals], None] | None = None,
+    ) -> None:
+        self.source = source
+        self.adapter = adapter
+        self.writer = writer
+        self.intake = intake
+        self.limits = limits or Limits()
+        self.pace = pace or Pace()
+        self.clock = clock
+        self.on_commit = on_commit
+        self.totals = Totals()
+        self._stop = threading.Event()
+        self._handed: queue.Queue[_Batch | None] = queue.Queue(maxsize=1)
+        self._fenced: queue.SimpleQueue[tuple[OffsetKey, int, int]] = queue.SimpleQueue()
+        self._epochs: dict[OffsetKey, int] = {}
+        self._failure: BaseException | None = None
+
+    def stop(self) -> None:
+        """Finish what is in hand, seal it, and return from `run`."""
+        self._stop.set()
+
+    def run(self) -> Totals:
+        """Run until the source is finished or `stop` was called. Raises what stopped the writer."""
+        sealer = threading.Thread(target=self._seal_batches, name="seal")
+        sealer.start()
+        try:
+            self._read()
+        finally:
+            self._hand_over(None)
+            sealer.join()
+            self.source.close()
+        if self._failure is not None:
+            raise self._failure
+        return self.totals
+
+    def _read(self) -> None:
+        batch, last_commit = _Batch(), time.monotonic()
+        while not self._stop.is_set() and self._failure is None:
+            self._rewind_fenced(batch)
+            wait = POLL_SECONDS
+            if batch.stretches:
+                wait = max(0.0, min(wait, batch.since + self.pace.seconds - time.monotonic()))
+            polled = self.source.poll(wait)
+            for chunk in polled.chunks:
+                self._gather(batch, chunk)
+                if self._is_full(batch):
+                    self._hand_over(batch)
+                    batch, last_commit = _Batch(), time.monotonic()
+            if batch.stretches and (polled.flush or self._is_due(batch)):
+                self._hand_over(batch)
+                batch, last_commit = _Batch(), time.monotonic()
+            if polled.flush:
+                self._handed.join()
+                self.source.flushed()
+            if self.source.finished:
+                break
+            if not batch.stretches and time.monotonic() - last_commit >= TICK_SECONDS:
+                self._handed.join()
+                self.writer.tick()
+                last_commit = time.monotonic()
+        if batch.stretches and self._failure is None:
+            self._hand_over(batch)
+
+    def _gather(self, batch: _Batch, chunk: Chunk) -> None:
+        if not batch.stretches:
+            batch.since = time.monotonic()
+        decoded = self.adapter.decode(chunk.values, self.limits, self.clock())
+        batch.stretches.append(stretch_of(chunk, apply(decoded, self.intake), self.limits))
+        batch.epochs[chunk.key] = self._epochs.get(chunk.key, 0)
+        batch.rows += len(chunk.offsets)
+        batch.bytes += chunk.values.nbytes
+
+    def _is_full(self, batch: _Batch) -> bool:
+        return batch.rows >= self.pace.rows or batch.bytes >= self.pace.bytes
+
+    def _is_due(self, batch: _Batch) -> bool:
+        return time.monotonic() - batch.since >= self.pace.seconds
+
+    def _hand_over(self, batch: _Batch | None) -> None:
+        while True:
+            try:
+                self._handed.put(batch, timeout=POLL_SECONDS)
+            except queue.Full:
+                continue
+            return
+
+    def _rewind_fenced(self, batch: _Batch) -> None:
+        while not self._fenced.empty():
+            key, epoch, offset = self._fenced.get()
+            if epoch < self._epochs.get(key, 0):
+                continue  # a batch from before an earlier rewind; that one already went back far enough
+            self._epochs[key] = epoch + 1
+            batch.drop(key)
+            self.source.rewind(key, offset)
+
+    def _seal_batches(self) -> None:
+        while True:
+            batch = self._handed.get()
+            try:
+                if batch is None:
+                    return
+                if self._failure is None:
+                    self._seal(batch)
+            except BaseException as error:  # noqa: BLE001 - kept, and raised by `run` in the caller's thread
+                self._failure = error
+            finally:
+                self._handed.task_done()
+
+    def _seal(self, batch: _Batch) -> None:
+        outcome = self.writer.commit(batch.stretches)
+        for entry in outcome.entries:
+            self.totals.add(entry)
+            for row in entry.offsets:
+                self.source.sealed(row.key, row.to)
+            if self.on_commit is not None:
+                self.on_commit(entry, self.totals)
+        for key in outcome.fenced:
+            position = self.writer.position(key)
+            log.warning("fenced", topic=key.topic, partition=key.partition)
+            self._fenced.put((key, batch.epochs[key], position.to if position else 0))

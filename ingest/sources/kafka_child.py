@@ -1,0 +1,127 @@
+"""The reading process: `python -m ingest.sources.kafka_child FD`, FD one end of a local socket.
+
+It polls, joins messages into buffers and ships them; what it may start from, and how far it may read
+ahead, the parent says. It ends when it is told to, or at once when the parent is gone.
+"""
+
+from __future__ import annotations
+
+import collections
+import ctypes
+import gc
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+from typing import Any
+
+from kafka.errors import KafkaError
+
+from ingest.sources import kafka_settings as limits
+from ingest.sources.kafka_poller import Poller, Remedied, explain
+from ingest.sources.kafka_settings import KafkaSettings
+from ingest.sources.kafka_wire import Kind, Wire
+
+PR_SET_PDEATHSIG = 1
+
+
+class Orders:
+    """What the parent says, as it comes in; filled by a thread of its own."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.closing = threading.Event()
+        self.answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self.seeks: collections.deque[dict[str, Any]] = collections.deque()
+        self.flushed = 0
+        self._credit = limits.CREDIT_BYTES
+        self._changed = threading.Condition()
+
+    def listen(self) -> None:
+        """Until CLOSE; ends the process when the parent is gone."""
+        while True:
+            try:
+                kind, said, _ = self.wire.receive()
+            except EOFError:
+                os._exit(0)  # nobody is left to hand anything to
+            if kind is Kind.POSITIONS:
+                self.answers.put(said)
+            elif kind is Kind.SEEK:
+                self.seeks.append(said)
+            elif kind is Kind.FLUSHED:
+                self.flushed = said["id"]
+            elif kind is Kind.CREDIT:
+                self.spend(-said["bytes"])
+            elif kind is Kind.CLOSE:
+                self.closing.set()
+                with self._changed:
+                    self._changed.notify()
+
+    def answer(self) -> dict[str, Any] | None:
+        """What the parent replies to ASK, however long it reads its ledger; None when it closes."""
+        while not self.closing.is_set():
+            try:
+                return self.answers.get(timeout=limits.IDLE_CHECK_SECONDS)
+            except queue.Empty:
+                continue
+        return None
+
+    def spend(self, size: int) -> None:
+        """Count what was shipped (or, negative, what was taken), in bytes."""
+        with self._changed:
+            self._credit -= size
+            self._changed.notify()
+
+    def may_read(self, timeout: float) -> bool:
+        """Whether there is room for more, waiting for it up to `timeout` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._credit > 0 or self.closing.is_set(), timeout)
+
+
+def main(descriptor: int) -> int:
+    """Runs until told to close. What fails is said to the parent, in words."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.getLogger("kafka").addHandler(logging.NullHandler())
+    logging.getLogger("kafka").propagate = False
+    wire = Wire(socket.socket(fileno=descriptor))
+    kind, said, _ = wire.receive()
+    assert kind is Kind.START
+    if said["die_with_parent"]:
+        _die_with_parent(said["parent"])
+    orders = Orders(wire)
+    threading.Thread(target=orders.listen, name="orders", daemon=True).start()
+    settings = KafkaSettings.from_wire(said["settings"])
+    try:
+        poller = Poller(settings, orders)
+        gc.collect()
+        gc.freeze()
+        gc.disable()  # what is allocated per poll holds no cycles; a collection walks it all the same
+        poller.run()
+    except (KafkaError, Remedied) as error:
+        said = explain(error, settings)
+    except Exception as error:  # noqa: BLE001 - the parent turns it into words; nothing is skipped
+        said = {"message": f"The Kafka reader failed: {type(error).__name__}: {error}.", "remedy": ""}
+    else:
+        return 0
+    wire.send(Kind.ERROR, said)
+    orders.closing.wait(limits.CLOSE_TIMEOUT_SECONDS)  # so that the frame is read before the end is seen
+    return 1
+
+
+def _die_with_parent(parent: int) -> None:
+    """The kernel's own word, for when the socket is held open by somebody else (Linux only)."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    code = main(int(sys.argv[1]))
+    # Threads of the client library must not hold up the end.
+    os._exit(code)

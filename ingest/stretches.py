@@ -1,0 +1,75 @@
+"""A chunk and what its adapter made of it, joined into what the writer seals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from ingest.chunk import Chunk
+from ingest.decoded import Decoded, Limits
+from ingest.masking import mask_payload
+from ledger.batch import ACCEPTED, IGNORED, REJECTED, SetAside, Stretch
+from ledger.events import ARROW_SCHEMA
+
+BLANK = "blank"
+HELD_NO_EVENT = "holds no event"
+
+
+def stretch_of(chunk: Chunk, decoded: Decoded, limits: Limits) -> Stretch:
+    """Set the coordinates of every event and the fate of every message of a chunk."""
+    status = np.full(len(chunk.offsets), IGNORED, np.uint8)
+    status[decoded.message] = ACCEPTED
+    aside: dict[int, SetAside] = {}
+    for verdict in decoded.ignored:
+        aside[verdict.message] = SetAside(verdict.reason, verdict.part, verdict.field)
+    for verdict in decoded.rejected:
+        if (
+            verdict.message not in chunk.truncated
+            and not bytes(chunk.values[verdict.message].as_py()).strip()
+        ):
+            aside[verdict.message] = SetAside(BLANK)
+            continue
+        status[verdict.message] = REJECTED
+        payload = _payload(chunk, verdict.message, limits)
+        reason = verdict.reason
+        if verdict.message in chunk.truncated:
+            reason = f"too long: {chunk.truncated[verdict.message]} bytes, {limits.message_bytes} are allowed"
+        aside[verdict.message] = SetAside(reason, verdict.part, verdict.field, payload)
+    for position in np.flatnonzero(status == IGNORED).tolist():
+        aside.setdefault(position, SetAside(HELD_NO_EVENT))
+    return Stretch(
+        key=chunk.key,
+        start=chunk.start,
+        end=chunk.end,
+        offsets=chunk.offsets,
+        values=chunk.values,
+        status=status,
+        events=_placed(decoded, chunk),
+        message=decoded.message,
+        aside=aside,
+        skipped=chunk.skipped,
+        lost=chunk.lost,
+        read_bytes=chunk.read_bytes,
+        prefix=chunk.prefix,
+        prefix_at=chunk.prefix_at,
+    )
+
+
+def _payload(chunk: Chunk, message: int, limits: Limits) -> bytes | None:
+    value: bytes = chunk.values[message].as_py()
+    return mask_payload(value[: limits.message_bytes])
+
+
+def _placed(decoded: Decoded, chunk: Chunk) -> pa.Table:
+    events, rows = decoded.events, len(decoded.events)
+    key = chunk.key
+    columns = {
+        "topic": pa.repeat(pa.scalar(key.topic, pa.string()), rows),
+        "topic_id": pa.repeat(pa.scalar(key.topic_id, pa.string()), rows),
+        "partition": pa.repeat(pa.scalar(key.partition, pa.int64()), rows),
+        "record_offset": pa.array(chunk.offsets[decoded.message], pa.int64()),
+    }
+    for name, column in columns.items():
+        at = ARROW_SCHEMA.get_field_index(name)
+        events = events.set_column(at, ARROW_SCHEMA.field(at), column)
+    return events

@@ -1,0 +1,186 @@
+"""What every command shares: where the ledger is, how answers are printed, how errors end.
+
+Answers go to stdout, logs and progress to stderr. Exit codes: 0 fine, 1 the answer is "no",
+2 wrong usage or unusable input, 3 something outside failed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import tomllib
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import click
+import structlog
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ledger.errors import LedgerError, UsageError
+from ledger.signing import SigningKey, find_key
+from ledger.store import Store
+from ledger.stores import open_store
+
+DEFAULT_LEDGER: Final = "./ledger"
+CONFIG_VARIABLE: Final = "DECISION_LEDGER_CONFIG"
+CONFIG_FILE: Final = "decision-ledger.toml"
+MAX_CONFIG_BYTES: Final = 1_048_576
+
+LedgerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ledger", envvar="DECISION_LEDGER_URL", help="The ledger: a folder or s3://bucket/prefix."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option("--key", envvar="DECISION_LEDGER_KEY", help="The signing key's file."),
+]
+VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks and debug logs.")]
+
+
+@dataclass(slots=True)
+class Shared:
+    """What was said before the command's name."""
+
+    ledger: str | None = None
+    json: bool = False
+    verbose: bool = False
+
+
+shared = Shared()
+
+
+def ledger_url(given: str | None) -> str:
+    """The ledger's URL: the command's own option, else the program's, else ./ledger."""
+    return given or shared.ledger or DEFAULT_LEDGER
+
+
+def store_at(given: str | None) -> Store:
+    """The store of the ledger's URL."""
+    return open_store(ledger_url(given))
+
+
+def signing_key(given_ledger: str | None, given_key: Path | None, key_id: str | None = None) -> SigningKey:
+    """The signing key, found as docs/commands.md says. Raises UsageError where there is none."""
+    local = local_folder(ledger_url(given_ledger))
+    path = find_key(local, given_key, key_id)
+    if path is None:
+        raise UsageError(
+            "There is no signing key for this ledger here.",
+            "Name it with --key or DECISION_LEDGER_KEY; only `init` makes a new one.",
+        )
+    return SigningKey(path)
+
+
+def local_folder(url: str) -> Path | None:
+    """The folder of a local ledger, or None for a remote one."""
+    if url.startswith("file://"):
+        return Path(url.removeprefix("file://"))
+    return None if "://" in url else Path(url)
+
+
+def answer(value: Mapping[str, Any] | list[Any], text: str, as_json: bool) -> None:
+    """Print one answer, as JSON or as text."""
+    if as_json or shared.json:
+        sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+    else:
+        sys.stdout.write(text.rstrip("\n") + "\n")
+    sys.stdout.flush()
+
+
+def table_text(columns: list[str], rows: Iterable[Iterable[Any]]) -> str:
+    """Rows as an aligned table; cells are text, never markup."""
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(Text(column), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    console = Console(width=max(80, _width()), no_color=True, highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def say(text: str) -> None:
+    """A remark for the person at the terminal, on stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
+    """Run the program; every error becomes one plain sentence and its exit code."""
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(
+            args=arguments,
+            prog_name="decision-ledger",
+            standalone_mode=False,
+            default_map=_config(),
+            auto_envvar_prefix="DECISION_LEDGER",
+        )
+        return result if isinstance(result, int) else 0
+    except LedgerError as error:
+        if shared.verbose:
+            traceback.print_exc()
+        say(f"decision-ledger: {error}")
+        return error.exit_code
+    except click.exceptions.Abort:
+        say("decision-ledger: interrupted.")
+        return 130
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader of our output went away: that is its right.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if shared.verbose:
+            traceback.print_exc()
+        say(f"decision-ledger: {error.strerror or error}. Check the disk, the path and its permissions.")
+        return 3
+
+
+def configure_logs(verbose: bool) -> None:
+    """Logs as key=value lines on stderr; secrets are never passed to them."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.LogfmtRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _config() -> dict[str, Any]:
+    given = os.environ.get(CONFIG_VARIABLE)
+    path = Path(given) if given else Path(CONFIG_FILE)
+    if not path.is_file():
+        if given:
+            raise UsageError(f"There is no configuration file {given}.", f"Correct {CONFIG_VARIABLE}.")
+        return {}
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise UsageError(f"The configuration file {path} is larger than {MAX_CONFIG_BYTES} bytes.")
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"The configuration file {path} is not TOML: {error}.") from None
+
+
+def _width() -> int:
+    try:
+        return os.get_terminal_size().columns
+    except OSError:
+        return 160

@@ -1,0 +1,63 @@
+"""Committed files on this machine's disk: in place for a local ledger, else copied here once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Final
+
+from ledger.errors import DamageError
+from ledger.local_store import LocalStore
+from ledger.state import LiveFile
+from ledger.store import Store
+
+CACHE_BYTES: Final = 16 * 1024**3
+"""Copies beyond this are dropped, the least recently made first."""
+
+
+class LocalFiles:
+    """Copies of a remote ledger's files, checked against their sealed hash when they are made."""
+
+    def __init__(self, store: Store, folder: Path | None = None) -> None:
+        self.store = store
+        self._folder = folder
+
+    def path(self, file: LiveFile) -> Path:
+        """Where `file` can be read on this machine. Raises DamageError where it is gone or changed."""
+        local = self.store.local_path(file.path)
+        if local is not None:
+            if not local.is_file():
+                raise DamageError(
+                    f"{file.path} is missing, though the log names it.",
+                    "`decision-ledger verify` names all that is damaged; restore it from a copy.",
+                )
+            return local
+        folder = self._cache()
+        copy = folder / file.path
+        if not copy.is_file() or copy.stat().st_size != file.bytes:
+            data = self.store.read(file.path)
+            if data is None or hashlib.sha256(data).hexdigest() != file.sha256:
+                raise DamageError(
+                    f"{file.path} is not the file that the log names.", "Restore it from a copy."
+                )
+            self._make_room(folder, len(data))
+            LocalStore(folder).create(file.path, data)
+        return copy
+
+    def _cache(self) -> Path:
+        if self._folder is None:
+            base = os.environ.get("XDG_CACHE_HOME")
+            root = (Path(base) if base else Path.home() / ".cache") / "decision-ledger"
+            self._folder = root / hashlib.sha256(self.store.url.encode()).hexdigest()[:32]
+            self._folder.mkdir(parents=True, exist_ok=True)
+        return self._folder
+
+    def _make_room(self, folder: Path, wanted: int) -> None:
+        files = sorted((path.stat().st_mtime, path) for path in folder.rglob("*.parquet"))
+        used = sum(path.stat().st_size for _, path in files)
+        for _, path in files:
+            if used + wanted <= CACHE_BYTES:
+                return
+            used -= path.stat().st_size
+            path.unlink(missing_ok=True)

@@ -1,0 +1,222 @@
+"""`Ledger`: what Python code and notebooks open. Reads only what a signed checkpoint covers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import pyarrow as pa
+
+from ledger.errors import DamageError, UsageError
+from ledger.lag import noted_lag
+from ledger.local_files import LocalFiles
+from ledger.log import SealedLog, open_log
+from ledger.manifest import (
+    DeadLetterRef,
+    Erase,
+    Expire,
+    parse_dead_letter_path,
+    parse_entry,
+    parse_event_path,
+)
+from ledger.note import VerifierKey
+from ledger.query import Parameters, Query, QueryFile, QueryLimits, connect
+from ledger.state import LiveFile, LogState
+from ledger.store import Store
+from ledger.stores import open_store
+from ledger.trace import Trace, trace_tree
+
+if TYPE_CHECKING:
+    from ledger.verify import Report
+
+MAX_TRACE_EVENTS = 20_000
+
+
+class Ledger:
+    """A ledger at its latest checkpoint. Make it by `Ledger.open`; `refresh` moves on to a newer one."""
+
+    def __init__(
+        self, store: Store, sealed: SealedLog, pinned: VerifierKey | None, limits: QueryLimits
+    ) -> None:
+        self.store = store
+        self.sealed = sealed
+        self.limits = limits
+        self._pinned = pinned
+        self._files = LocalFiles(store)
+        self._query: tuple[int | None, Query] | None = None
+
+    @classmethod
+    def open(cls, url: str, *, vkey: str | None = None, limits: QueryLimits | None = None) -> Ledger:
+        """Open the ledger at a folder or URL; `vkey` pins its key. Raises NotALedger or DamageError."""
+        pinned = VerifierKey.from_text(vkey) if vkey else None
+        store = open_store(url)
+        return cls(store, open_log(store, pinned=pinned), pinned, limits or QueryLimits())
+
+    @property
+    def state(self) -> LogState:
+        """What the log says up to the checkpoint."""
+        return self.sealed.state
+
+    @property
+    def size(self) -> int:
+        """Entries that the checkpoint covers."""
+        return self.sealed.head.size
+
+    def refresh(self) -> bool:
+        """Move on to the newest checkpoint. True when there was a newer one.
+
+        Raises DamageError where the log that was read before is not a prefix of the new one.
+        """
+        newer = open_log(self.store, pinned=self._pinned)
+        if newer.head.size < self.size or newer.tree.root(self.size) != self.sealed.head.root:
+            raise DamageError(
+                f"The ledger is no extension of the {self.size} entries that were read before.",
+                "It was rolled back or forked; compare it with a copy.",
+            )
+        grown = newer.head.size > self.size
+        if grown:
+            self.close()
+            self.sealed = newer
+        return grown
+
+    def sql(self, query: str, params: Parameters = None, *, at: int | None = None) -> pa.Table:
+        """The answer to one read-only statement over the views of `ledger.query`, pinned at `at` entries."""
+        return self.query(at).sql(query, params)
+
+    def trace(self, trace_id: str, *, at: int | None = None) -> Trace:
+        """The delegation and decision chain of one trace. Raises UsageError where nothing has that id."""
+        rows = self.query(at).trusted(
+            "SELECT * FROM events WHERE trace_id = ? ORDER BY time, source, event_id LIMIT ?",
+            [trace_id.lower(), MAX_TRACE_EVENTS],
+        )
+        if not len(rows):
+            raise UsageError(
+                f"No event has the trace id {trace_id!r}.",
+                '`decision-ledger sql "SELECT DISTINCT trace_id FROM events LIMIT 10"` lists some.',
+            )
+        return trace_tree(rows)
+
+    def verify(self, **options: Any) -> Report:
+        """Check everything that is sealed; see `ledger.verify.verify`."""
+        from ledger.verify import verify  # noqa: PLC0415 - readers that never verify need not load it
+
+        return verify(self.store, vkey=self._pinned, **options)
+
+    def evidence(self, *ids: str) -> bytes:
+        """An evidence bundle for events, each given as `<source>#<event_id>` or a bare event_id."""
+        from ledger.evidence import export  # noqa: PLC0415 - it needs this module
+
+        return export(self, ids)
+
+    def query(self, at: int | None = None) -> Query:
+        """The views pinned at `at` entries (None: the head). Kept until another size is asked for."""
+        if self._query is not None and self._query[0] == at:
+            return self._query[1]
+        self.close()
+        events, letters = self.files(at)
+        query = connect(events, letters, self.limits)
+        self._query = (at, query)
+        return query
+
+    def files(self, at: int | None = None) -> tuple[list[QueryFile], list[QueryFile]]:
+        """The committed event and dead-letter files as of `at` entries, with the rows that count."""
+        then = self.state if at is None else self.sealed.as_of(at)
+        if then is not self.state:
+            self._refuse_gone(then, at or self.size)
+        events: list[QueryFile] = []
+        letters: list[QueryFile] = []
+        for file in self.state.files.values():
+            ranges = _counted(file, then, self.state)
+            if ranges:
+                kind = letters if parse_dead_letter_path(file.path) else events
+                kind.append(self._query_file(file, ranges))
+        return events, letters
+
+    def local_path(self, file: LiveFile) -> Path:
+        """Where a committed file can be read on this machine (a remote one is copied here first)."""
+        return self._files.path(file)
+
+    def status(self) -> dict[str, Any]:
+        """Head, events, segments, positions, last commit, dead letters."""
+        originals = self.state.originals.values()
+        events = [o for o in originals if not isinstance(o.ref, DeadLetterRef) and not o.expired]
+        letters = [o for o in originals if isinstance(o.ref, DeadLetterRef) and not o.expired]
+        return {
+            "ledger": self.store.url,
+            "origin": self.state.origin,
+            "vkey": self.state.key.text,
+            "head": {"size": self.size, "root": self.sealed.head.root.hex()},
+            "clock": self.state.times[-1] if self.state.times else None,
+            "last_commit": self.state.last_commit,
+            "events": sum(o.ref.rows - len(o.erased) for o in events),
+            "segments": len(events),
+            "files": len(self.state.files),
+            "bytes": sum(file.bytes for file in self.state.files.values()),
+            "dead_letters": self._dead_letter_counts() if letters else {},
+            "positions": [
+                {"topic": p.key.topic, "topic_id": p.key.topic_id, "cluster": p.key.cluster,
+                 "partition": p.key.partition, "next": p.to}
+                for _, p in sorted(self.state.positions.items())
+            ],
+        }  # fmt: skip
+
+    def lag(self) -> list[dict[str, Any]]:
+        """Messages that running workers last saw between them and the end, by topic and partition."""
+        return noted_lag(self.store)
+
+    def close(self) -> None:
+        """Free the query engine."""
+        if self._query is not None:
+            self._query[1].close()
+            self._query = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _dead_letter_counts(self) -> dict[str, int]:
+        rows = self.query(None).trusted("SELECT status, count(*) AS n FROM dead_letters GROUP BY status")
+        return {row["status"]: row["n"] for row in rows.to_pylist()}
+
+    def _query_file(self, file: LiveFile, ranges: tuple[tuple[int, int], ...]) -> QueryFile:
+        place = parse_event_path(file.path)
+        retention, day = place or ("standard", parse_dead_letter_path(file.path) or "")
+        return QueryFile(
+            path=str(self._files.path(file)),
+            date=day,
+            retention=retention,
+            rows=file.rows,
+            ranges=None if ranges == ((0, file.rows),) else ranges,
+        )
+
+    def _refuse_gone(self, then: LogState, at: int) -> None:
+        for index in range(at, self.size):
+            entry = parse_entry(self.sealed.entries[index])
+            if isinstance(entry, Expire):
+                gone = [path for path in entry.paths if path in then.originals]
+            elif isinstance(entry, Erase):
+                gone = [rows.segment for rows in entry.rows if rows.segment in then.originals]
+            else:
+                continue
+            if gone:
+                raise UsageError(
+                    f"The ledger as of {at} entries cannot be read any more: entry {index} "
+                    f"({entry.kind}, {entry.reason}) took away {gone[0]}.",
+                    f"Ask for a size above {index}.",
+                )
+
+
+def _counted(file: LiveFile, then: LogState, now: LogState) -> tuple[tuple[int, int], ...]:
+    ranges: list[tuple[int, int]] = []
+    edge = 0
+    for hold in file.holds:
+        end = edge + hold.to - hold.from_
+        if hold.segment in then.originals and not now.originals[hold.segment].expired:
+            if ranges and ranges[-1][1] == edge:
+                ranges[-1] = (ranges[-1][0], end)
+            else:
+                ranges.append((edge, end))
+        edge = end
+    return tuple(ranges)

@@ -1,0 +1,63 @@
+"""Object storage behind one narrow interface.
+
+A path is relative to the ledger's root, `/`-separated, without `.` or `..` parts.
+Everything that a writer relies on is in the contract of the methods below, and the fault
+simulator in the tests keeps the same contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """One listed object: its path, its size in bytes, and when it was last modified (POSIX seconds)."""
+
+    path: str
+    size: int
+    modified: float
+
+
+class Store(Protocol):
+    """What the ledger needs from storage. All methods raise `OutsideError` when storage fails."""
+
+    url: str
+
+    def read(self, path: str) -> bytes | None:
+        """The whole object, or None where there is none."""
+        ...
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Create durably, only if absent: True when this call created it, False when it existed.
+
+        Raises `OutcomeUnknown` when the answer was lost.
+        """
+        ...
+
+    def replace(self, path: str, decide: Callable[[bytes | None], bytes | None]) -> bool:
+        """Replace durably and atomically; True when it was written.
+
+        `decide` sees the present content and returns the new one, or None to leave it. It may be
+        called again after a race.
+        """
+        ...
+
+    def sync(self, path: str) -> None:
+        """Make what is visible at `path`'s folder durable (a no-op on object stores)."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Delete; no error where there is nothing."""
+        ...
+
+    def list(self, prefix: str = "") -> Iterator[StoredFile]:
+        """Every object below the folder `prefix`, in no promised order, temporary files included."""
+        ...
+
+    def local_path(self, path: str) -> Path | None:
+        """The file on this machine's disk that holds `path`, or None where the store is remote."""
+        ...

@@ -1,0 +1,406 @@
+"""The one who commits: turns batches into segments and entries, and holds the signing key."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ledger.batch import REJECTED, SetAside, Stretch
+from ledger.canonical import content_column
+from ledger.dedup import HORIZON_DAYS, KEY_COLUMNS, MAX_EVENTS, SeenEvents
+from ledger.errors import DamageError, Fenced, LedgerError, OutsideError, UsageError
+from ledger.log import Log
+from ledger.manifest import (
+    MAX_ENTRY_BYTES,
+    MAX_SEGMENTS_PER_ENTRY,
+    Append,
+    Compact,
+    Entry,
+    Erase,
+    Expire,
+    Init,
+    OffsetKey,
+    RetentionClass,
+    SegmentRef,
+    Tick,
+    entry_bytes,
+    instant,
+    parse_instant,
+    sign_entry,
+)
+from ledger.sealing import Sealed, places, seal
+from ledger.segment import read_events
+from ledger.settle import Fresh, find_fresh, keep_fresh
+from ledger.signing import SigningKey
+from ledger.state import LogState, Position, Removed
+from ledger.store import Store
+
+SOFTWARE: Final = "decision-ledger/0.1.0"
+MAX_ATTEMPTS: Final = 100
+"""Races for the next entry that a commit may lose before it gives up."""
+TICK_SECONDS: Final = 60
+DEFAULT_RETENTION: Final = {"standard": RetentionClass(days=400, erasable=False)}
+_SIGNATURE_ROOM: Final = 200
+"""Bytes of `sig`, index and time that an entry gains after its size was judged."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a batch: the entries that sealed it, and the keys whose offsets had moved on."""
+
+    entries: list[Append] = field(default_factory=list)
+    fenced: list[OffsetKey] = field(default_factory=list)
+
+
+class EntryTooLarge(LedgerError):
+    """The batch needs more room than one entry has; it is divided and tried again."""
+
+
+class Writer:
+    """Appends to one ledger. Several writers may share a ledger; each has its own view of the log.
+
+    Safe to use from one committing thread while other threads ask for `position`.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        key: SigningKey,
+        *,
+        name: str = "writer",
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        horizon_days: int = HORIZON_DAYS,
+        max_seen: int = MAX_EVENTS,
+        remember: bool = True,
+    ) -> None:
+        self.store = store
+        self.name = name
+        self.clock = clock
+        self.log = Log(store, key)
+        self.seen = SeenEvents(max_seen)
+        self._horizon = timedelta(days=horizon_days)
+        self._remember = remember
+        self._numbers: dict[str, int] = {}
+        self._segments: list[str] = []
+        self._days: list[datetime] = []
+        self._lock = threading.RLock()
+        self._foreign = 0
+        self._unfolded: list[Entry] = []
+        self._doomed: dict[str, Removed] = {}
+        self.refresh()
+        if not self.state.size:
+            raise UsageError(
+                f"There is no ledger at {store.url}.", "Make one with `decision-ledger init --origin NAME`."
+            )
+
+    @property
+    def state(self) -> LogState:
+        """What the log says, as of the last refresh."""
+        return self.log.state
+
+    def position(self, key: OffsetKey) -> Position | None:
+        """How far `key` is sealed, in the log as it is now."""
+        with self._lock:
+            self.refresh()
+            return self.state.position(key)
+
+    def refresh(self) -> None:
+        """Take in what other writers committed."""
+        with self._lock:
+            self._fold(self.log.refresh())
+
+    def commit(self, stretches: Sequence[Stretch]) -> Outcome:
+        """Seal a batch, in as few entries as its segments and size allow, exactly once.
+
+        Stretches of one key stand in offset order. Those of a key whose offsets another writer has
+        moved on are dropped whole and named in the outcome.
+        """
+        outcome = Outcome()
+        waiting = [list(stretches)]
+        while waiting:
+            batch = [s for s in waiting.pop(0) if s.key not in outcome.fenced]
+            if not batch:
+                continue
+            if len(places(batch)) > MAX_SEGMENTS_PER_ENTRY:
+                waiting[:0] = _halves(batch)
+                continue
+            try:
+                outcome.entries.append(self._commit_batch(batch))
+            except EntryTooLarge:
+                waiting[:0] = _halves(batch)
+            except Fenced:
+                fenced = self._fenced_keys(batch)
+                outcome.fenced += fenced
+                waiting.insert(0, batch)
+                if not fenced:
+                    raise
+        return outcome
+
+    def tick(self) -> Entry | None:
+        """Let the ledger's clock go on, where nothing was committed for TICK_SECONDS."""
+        with self._lock:
+            self.refresh()
+            if self.clock() - self.state.clock < timedelta(seconds=TICK_SECONDS):
+                return None
+            return self.put(Tick, {})
+
+    def put(self, kind: type[Any], values: dict[str, Any]) -> Entry:
+        """Commit an entry that does not depend on what others commit meanwhile (it is judged each time)."""
+        return self.put_when(lambda: (kind, values))
+
+    def put_when(self, make: Callable[[], tuple[type[Any], dict[str, Any]]]) -> Entry:
+        """Commit what `make` proposes, asked anew after each lost race. Raises what judging it raises."""
+        with self._lock:
+            for _ in range(MAX_ATTEMPTS):
+                self.refresh()
+                kind, values = make()
+                entry = self._try(kind, values)
+                if entry is not None:
+                    self._fold(self.log.drain())
+                    return entry
+        raise _lost_every_race()
+
+    def sweep(self) -> list[str]:
+        """Delete files that a `compact`, `erase` or `expire` entry removed and whose grace is over."""
+        now = self.clock()
+        gone = [path for path, removed in self._doomed.items() if removed.deadline <= now]
+        for path in gone:
+            self.store.delete(path)
+            del self._doomed[path]
+        return gone
+
+    def _commit_batch(self, batch: list[Stretch]) -> Append:
+        sealed: Sealed | None = None
+        fresh: Fresh | None = None
+        judged_at = -1
+        for _ in range(MAX_ATTEMPTS):
+            with self._lock:
+                self.refresh()
+                self._check_continues(batch)
+                if fresh is None or judged_at != self._foreign:
+                    again = find_fresh(batch, self.seen, self._sealed_content)
+                    if fresh is None or not again.same_as(fresh):
+                        sealed = None
+                    fresh, judged_at = again, self._foreign
+            if sealed is not None and self.state.collected.intersection(sealed.paths):
+                sealed = None
+            if sealed is None:
+                sealed = seal(keep_fresh(batch, fresh), self.store, self.clock())
+                self._check_size(sealed)
+            with self._lock:
+                if judged_at != self._foreign:
+                    continue
+                entry = self._try(Append, _append_values(sealed))
+                if entry is not None:
+                    self._remember_own(sealed, fresh)
+                    assert isinstance(entry, Append)
+                    return entry
+        raise _lost_every_race()
+
+    def _try(self, kind: type[Any], values: dict[str, Any]) -> Entry | None:
+        entry = kind(
+            index=self.log.size,
+            prev=self.log.commits.tree.root().hex(),
+            time=instant(self.clock()),
+            writer=self.name,
+            software=SOFTWARE,
+            **values,
+        )
+        signed = sign_entry(entry, self.log.origin, self.log.key.signer)
+        self.state.judge(signed)
+        # Before the ledger's clock passes their grace: a file that outlives it is damage.
+        self.sweep()
+        return signed if self.log.append(entry_bytes(signed)) else None
+
+    def _check_continues(self, batch: Iterable[Stretch]) -> None:
+        ends: dict[tuple[str, str, int], int] = {}
+        for stretch in batch:
+            if stretch.replays is not None:
+                if stretch.replays in self.state.replayed:
+                    raise Fenced("This dead letter was already replayed.")
+                continue
+            position = self.state.position(stretch.key)
+            expected = ends.get(stretch.key.identity, position.to if position else stretch.start)
+            if expected != stretch.start:
+                raise Fenced(
+                    f"Offsets of {stretch.key.topic}/{stretch.key.partition} continue at {expected}, "
+                    f"not at {stretch.start}."
+                )
+            ends[stretch.key.identity] = stretch.end
+
+    def _fenced_keys(self, batch: Iterable[Stretch]) -> list[OffsetKey]:
+        fenced: list[OffsetKey] = []
+        for key in {stretch.key for stretch in batch}:
+            try:
+                self._check_continues(s for s in batch if s.key == key)
+            except Fenced:
+                fenced.append(key)
+        return fenced
+
+    def _check_size(self, sealed: Sealed) -> None:
+        probe = Append(
+            index=0, prev="0" * 64, time=instant(self.clock()), writer=self.name, software=SOFTWARE,
+            **_append_values(sealed),
+        )  # fmt: skip
+        if len(entry_bytes(probe)) > MAX_ENTRY_BYTES - _SIGNATURE_ROOM:
+            raise EntryTooLarge("The batch needs more than one entry.")
+
+    def _remember_own(self, sealed: Sealed, fresh: Fresh) -> None:
+        self.log.drain()
+        if not self._remember:
+            return
+        kept = np.flatnonzero(~fresh.duplicate)
+        for ref, rows in zip(sealed.segments, sealed.segment_rows, strict=True):
+            at = kept[rows]
+            keys = type(fresh.keys)(fresh.keys.high[at], fresh.keys.low[at])
+            self.seen.add(keys, self._number(ref), np.arange(len(at)))
+        self._forget_old()
+
+    def _fold(self, entries: Iterable[Entry]) -> None:
+        """Remember the events that others sealed, and rebuild on start."""
+        # Kept until all are folded in: where a segment cannot be read now, the next refresh tries again.
+        self._unfolded += entries
+        self._watch_removed(self._unfolded)
+        refs = [ref for entry in self._unfolded if isinstance(entry, Append) for ref in entry.segments]
+        if refs:
+            self._fold_segments(refs)
+        self._unfolded = []
+
+    def _fold_segments(self, refs: Sequence[SegmentRef]) -> None:
+        self._foreign += 1
+        if not self._remember:
+            return
+        oldest = self.state.clock - self._horizon
+        wanted = {
+            ref.path for ref in refs
+            if parse_instant(self._sealed_at(ref)) >= oldest and not self.state.originals[ref.path].expired
+        }  # fmt: skip
+        for ref in refs:
+            self._number(ref)
+        for file in {path for name in wanted for path in self.state.where.get(name, [])}:
+            self._fold_file(file, wanted)
+        self._forget_old()
+
+    def _watch_removed(self, entries: Sequence[Entry]) -> None:
+        paths = [path for entry in entries if isinstance(entry, Compact | Erase) for path in entry.removed]
+        if any(isinstance(entry, Expire) for entry in entries):
+            paths = list(self.state.removed)
+        for path in paths:
+            removed = self.state.removed[path]
+            # On start most of the removed files are long gone; deleting those again costs little.
+            self._doomed[path] = removed
+
+    def _fold_file(self, path: str, wanted: set[str]) -> None:
+        columns = self._read(path, [*KEY_COLUMNS])
+        edge = 0
+        for hold in self.state.files[path].holds:
+            rows = hold.to - hold.from_
+            if hold.segment in wanted:
+                part = columns.slice(edge, rows)
+                present = np.flatnonzero(part.column("event_id").is_valid().to_numpy())
+                part = part.take(present)
+                self.seen.add(self.seen.hashes(part), self._numbers[hold.segment], present + hold.from_)
+            edge += rows
+
+    def _sealed_content(self, number: int, rows: Sequence[int]) -> list[bytes]:
+        segment = self._segments[number]
+        found: dict[int, bytes] = {}
+        for path in self.state.where.get(segment, []):
+            table, edge = self._read(path), 0
+            for hold in self.state.files[path].holds:
+                if hold.segment == segment:
+                    inside = sorted({row for row in rows if hold.from_ <= row < hold.to})
+                    picked = table.take([edge + row - hold.from_ for row in inside])
+                    found.update(zip(inside, map(bytes, content_column(picked)), strict=True))
+                edge += hold.to - hold.from_
+        # What has expired cannot be compared; as another content the event is kept, and marked.
+        return [found.get(row, b"") for row in rows]
+
+    def _read(self, path: str, columns: list[str] | None = None) -> Any:
+        local = self.store.local_path(path)
+        data: bytes | Path | None = local if local is not None else self.store.read(path)
+        if data is None or (isinstance(data, Path) and not data.exists()):
+            raise DamageError(f"{path} is missing, though the log names it.", "Restore it from a copy.")
+        return read_events(data, columns=columns)
+
+    def _number(self, ref: SegmentRef) -> int:
+        if ref.path not in self._numbers:
+            self._numbers[ref.path] = len(self._segments)
+            self._segments.append(ref.path)
+            self._days.append(parse_instant(self._sealed_at(ref)))
+        return self._numbers[ref.path]
+
+    def _sealed_at(self, ref: SegmentRef) -> str:
+        return self.state.times[self.state.originals[ref.path].entry]
+
+    def _forget_old(self) -> None:
+        oldest = self.state.clock - self._horizon
+        number = next((n for n, when in enumerate(self._days) if when >= oldest), len(self._days))
+        self.seen.forget_before(number)
+
+
+def create_ledger(
+    store: Store,
+    key: SigningKey,
+    *,
+    retention: dict[str, RetentionClass] | None = None,
+    name: str = "init",
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Init:
+    """Write entry 0, the first checkpoint and `ledger.json`. Raises UsageError where a ledger is."""
+    log = Log(store, key)
+    log.refresh()
+    if log.size:
+        raise UsageError(f"There is a ledger at {store.url} already.", "Use it, or choose another place.")
+    entry = Init(
+        index=0, prev=log.commits.tree.root().hex(), time=instant(clock()), writer=name, software=SOFTWARE,
+        origin=key.signer.name, vkey=key.signer.vkey, retention=retention or dict(DEFAULT_RETENTION),
+    )  # fmt: skip
+    signed = sign_entry(entry, log.origin, key.signer)
+    log.state.judge(signed)
+    data = entry_bytes(signed)
+    if not log.append(data):
+        raise UsageError(f"Someone else has just made a ledger at {store.url}.", "Use that one.")
+    store.create("ledger.json", ledger_json(data, key.signer.vkey))
+    return signed
+
+
+def ledger_json(entry: bytes, vkey: str) -> bytes:
+    """The convenience copy of who the ledger is; never trusted over the log."""
+    return b'{"init":' + entry + b',"vkey":"' + vkey.encode() + b'"}'
+
+
+def _append_values(sealed: Sealed) -> dict[str, Any]:
+    return {
+        "segments": sealed.segments,
+        "offsets": sealed.offsets,
+        "deadletters": sealed.deadletters,
+        "replays": sealed.replays,
+    }
+
+
+def _halves(batch: list[Stretch]) -> list[list[Stretch]]:
+    if len(batch) > 1:
+        middle = len(batch) // 2
+        return [batch[:middle], batch[middle:]]
+    messages = len(batch[0].offsets)
+    if messages > 1:
+        first, second = batch[0].divide(messages // 2)
+        return [[first], [second]]
+    only = batch[0]
+    only.events, only.message = only.events.slice(0, 0), only.message[:0]
+    only.status[:] = REJECTED
+    only.aside[0] = SetAside("one message alone needs more than one commit can hold")
+    return [[only]]
+
+
+def _lost_every_race() -> OutsideError:
+    return OutsideError(
+        f"{MAX_ATTEMPTS} other commits were faster.", "Too many writers share this ledger; run fewer."
+    )

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pytest
+
+from ingest.adapters import adapter
+from ingest.authority import Intake
+from ingest.chunk import Chunk
+from ingest.pipeline import Pace, Pipeline
+from ingest.sources import Polled
+from ledger.errors import OutsideError
+from ledger.manifest import OffsetKey
+from ledger.reader import Ledger
+from tests.making import Made, make_ledger, row, stretch
+
+KEY = OffsetKey("decisions", 0, "AAAAAAAAAAAAAAAAAAAAAA", "cluster")
+
+
+def _message(number: int) -> bytes:
+    return orjson.dumps(
+        {"event_id": f"e{number}", "kind": "decision", "time": "2026-11-23T11:00:00Z", "source": "test/pdp"}
+    )
+
+
+class Messages:
+    """A source over a list of messages, in chunks of `step`; remembers what it was told."""
+
+    def __init__(self, values: list[bytes], step: int = 10, start: int = 0) -> None:
+        self.values, self.step, self.at = values, step, start
+        self.sealed_to = 0
+        self.rewinds: list[int] = []
+        self.closed = False
+        self.flushes = 0
+        self.ask_flush_at: int | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.at >= len(self.values)
+
+    def poll(self, timeout: float) -> Polled:
+        del timeout
+        values = self.values[self.at : self.at + self.step]
+        if not values:
+            return Polled()
+        start, self.at = self.at, self.at + len(values)
+        chunk = Chunk(KEY, start, self.at, np.arange(start, self.at), pa.array(values, pa.large_binary()))
+        return Polled([chunk], flush=self.ask_flush_at == start)
+
+    def flushed(self) -> None:
+        self.flushes = self.sealed_to
+
+    def sealed(self, key: OffsetKey, offset: int) -> None:
+        assert key == KEY
+        self.sealed_to = offset
+
+    def rewind(self, key: OffsetKey, offset: int) -> None:
+        assert key == KEY
+        self.rewinds.append(offset)
+        self.at = offset
+
+    def lag(self) -> dict[OffsetKey, int]:
+        return {KEY: len(self.values) - self.at}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    return make_ledger(tmp_path)
+
+
+def _pipeline(made: Made, source: Messages, rows: int = 25) -> Pipeline:
+    return Pipeline(
+        source, adapter("native"), made.writer(), intake=Intake(name="test"), pace=Pace(rows=rows, seconds=3600),
+        clock=made.clock,
+    )  # fmt: skip
+
+
+def _ids(made: Made) -> list[str]:
+    with Ledger.open(str(made.folder)) as ledger:
+        rows = ledger.sql("SELECT event_id FROM events ORDER BY record_offset").to_pylist()
+    return [one["event_id"] for one in rows]
+
+
+def test_everything_is_sealed_in_batches_and_the_source_told(made: Made) -> None:
+    source = Messages([_message(n) for n in range(100)])
+    totals = _pipeline(made, source).run()
+    assert (totals.events, totals.accepted, totals.rejected) == (100, 100, 0)
+    assert totals.commits == 4
+    assert source.sealed_to == 100
+    assert source.closed
+    assert _ids(made) == [f"e{n}" for n in range(100)]
+
+
+def test_bad_messages_are_set_aside_and_their_neighbours_sealed(made: Made) -> None:
+    values = [_message(0), b"{", b"", _message(1), b'{"event_id": "x"}', b"\xff\xfe", _message(2)]
+    totals = _pipeline(made, Messages(values)).run()
+    assert (totals.accepted, totals.ignored, totals.rejected) == (3, 1, 3)
+    with Ledger.open(str(made.folder)) as ledger:
+        letters = ledger.sql("SELECT record_offset, status, reason FROM dead_letters ORDER BY 1").to_pylist()
+    assert [(one["record_offset"], one["status"]) for one in letters] == [
+        (1, "rejected"), (2, "ignored"), (4, "rejected"), (5, "rejected"),
+    ]  # fmt: skip
+    assert all(one["reason"] for one in letters)
+
+
+def test_a_secret_in_a_bad_message_never_reaches_the_disk(made: Made) -> None:
+    token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"
+    values = [f'{{"event_id": "a", "password": "hunter2hunter2", "t": "{token}"'.encode(), _message(1)]
+    _pipeline(made, Messages(values)).run()
+    with Ledger.open(str(made.folder)) as ledger:
+        payload = ledger.sql("SELECT from_base64(payload)::VARCHAR AS p FROM dead_letters").to_pylist()[0]["p"]
+    assert "hunter2" not in payload
+    assert "c2lnbmF0dXJl" not in payload
+
+
+def test_when_another_worker_moved_the_offsets_on_reading_goes_back_to_the_ledger(made: Made) -> None:
+    values = [_message(n) for n in range(60)]
+    other = stretch([row(n, event_id=f"e{n}", decision=None) for n in range(15)], key=KEY)
+    source = Messages(values, step=10)
+    pipeline = _pipeline(made, source, rows=20)
+    made.writer().commit([other])
+    totals = pipeline.run()
+    assert source.rewinds[0] == 15
+    assert totals.accepted == 45
+    assert _ids(made) == [f"e{n}" for n in range(60)]
+
+
+def test_a_flush_seals_all_before_it_is_answered(made: Made) -> None:
+    source = Messages([_message(n) for n in range(40)])
+    source.ask_flush_at = 10
+    _pipeline(made, source, rows=1000).run()
+    assert source.flushes == 20
+
+
+def test_stop_seals_what_is_in_hand(made: Made) -> None:
+    source = Messages([_message(n) for n in range(1000)], step=1)
+    pipeline = _pipeline(made, source, rows=100_000)
+    seen = deque[int](maxlen=1)
+    decode = pipeline.adapter.decode
+
+    class Stopping:
+        name = "native"
+
+        def decode(self, *arguments: object) -> object:
+            seen.append(source.at)
+            if source.at == 7:
+                pipeline.stop()
+            return decode(*arguments)  # type: ignore[arg-type]  # passed through
+
+    pipeline.adapter = Stopping()  # type: ignore[assignment]  # the same interface
+    totals = pipeline.run()
+    assert totals.accepted == 7
+    assert source.sealed_to == 7
+
+
+def test_what_stops_the_writer_stops_the_run_and_closes_the_source(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Messages([_message(n) for n in range(100)])
+    pipeline = _pipeline(made, source)
+
+    def fail(*_: object) -> None:
+        raise OutsideError("The disk is full.", "Make room.")
+
+    monkeypatch.setattr(pipeline.writer, "commit", fail)
+    with pytest.raises(OutsideError, match="disk is full"):
+        pipeline.run()
+    assert source.closed
+    assert _ids(made) == []
+
+
