@@ -31,6 +31,8 @@ from ledger.trace import render
 from ledger.verify import verify
 from ledger.writer import Writer, create_ledger
 
+DENIES = "SELECT reason, count(*) AS denies FROM decisions GROUP BY 1 ORDER BY 2 DESC"
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -92,8 +94,7 @@ class Demo:
         self._say(
             "What to run next",
             f"  decision-ledger --ledger {self.folder} status",
-            f'  decision-ledger --ledger {self.folder} sql "SELECT reason, count(*) AS denies '
-            "FROM decisions WHERE decision = 'deny' GROUP BY 1 ORDER BY 2 DESC\"",  # noqa: S608 - shown, not run
+            f"  decision-ledger --ledger {self.folder} sql '{DENIES}'",
             f"  decision-ledger evidence verify {bundle} --vkey {vkey}",
             "  decision-ledger init --help          (a ledger of your own)",
             "  decision-ledger ingest file --help   (your own decisions; ingest kafka for a topic)",
@@ -121,8 +122,9 @@ class Demo:
         self._say(
             "",
             f"  {wire} holds what three teams' agents, their token broker and their policy",
-            f"  engine would send. {totals.events:,} events were sealed in {totals.commits} commit(s): Parquet",
-            "  files that any SQL engine reads, each the leaves of a Merkle tree whose root is in a signed log.",
+            f"  engine would send. {totals.events:,} events were sealed in {totals.commits} commit(s):",
+            "  Parquet files that any SQL engine reads; their rows are the leaves of Merkle trees whose",
+            "  roots stand in a signed log.",
         )
         return totals.events
 

@@ -65,6 +65,10 @@ _KNOWN: Final = re.compile(
     r"|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{16,}|\bxox[abeoprs]-[\w-]{10,}"
     r"|\bhv[sbr]\.[\w-]{16,}|\bya29\.[\w-]{16,}|\bAIza[\w-]{30,}|\bsk-[\w-]{20,}|\bsk_live_\w{16,}"
 )
+_TYPE_AND_ID: Final = re.compile(
+    r"(?:(?i:passw\w*|passphrase|pwd):[A-Za-z*]+|(?!(?i:passw|passphrase|pwd))[\w.@*/-]+(?::[\w.@*/+-]+)+)"
+)
+"""`secret:billing-db`, `token:issue`: a principal, resource or scope, though it begins like a secret."""
 _USERINFO: Final = re.compile(r"(://[^\s/?#:@\"]*):([^\s/?#@\"]+)@")
 _PEM: Final = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"
@@ -91,7 +95,7 @@ def secret_key(name: str) -> bool:
 def _pair(match: re.Match[str]) -> str:
     value, quote = match["value"], match["quote"] or match["deep"] or match["single"] or ""
     bare = value.strip("\\\"'")
-    if bare in ("", MASK, "null", "true", "false") or value.startswith(MASK):
+    if bare in ("", MASK, "null", "true", "false") or match.string.startswith(MASK, match.start("value")):
         return match[0]
     return f"{match['key']}{quote}{MASK}{quote}"
 
@@ -130,6 +134,8 @@ def _by_patterns(text: str) -> str:
     text = _BASIC.sub(_basic, text)
     text = _JWT.sub(MASK, text)
     text = _KNOWN.sub(MASK, text)
+    if _TYPE_AND_ID.fullmatch(text) is not None:
+        return text
     text = _HEADER_LINE.sub(rf"\g<key>\g<sep>{MASK}", text)
     return _PAIR.sub(_pair, text)
 

@@ -256,7 +256,8 @@ def normalise(
     if attributes is not None:
         row["attributes"] = canonical_attributes(attributes, masked, limits)
     if masked:
-        row["masked"] = masked
+        # Sorted, as above.
+        row["masked"] = sorted(set(masked))
     if raw is not None:
         row["raw"] = _bounded_raw(raw, limits)
     row["part"] = part

@@ -33,7 +33,7 @@ def stretch_of(chunk: Chunk, decoded: Decoded, limits: Limits) -> Stretch:
         payload = _payload(chunk, verdict.message, limits)
         reason = verdict.reason
         if verdict.message in chunk.truncated:
-            reason = f"too long: {chunk.truncated[verdict.message]} bytes, {limits.message_bytes} are allowed"
+            reason = _too_long(chunk.truncated[verdict.message], limits)
         aside[verdict.message] = SetAside(reason, verdict.part, verdict.field, payload)
     for position in np.flatnonzero(status == IGNORED).tolist():
         aside.setdefault(position, SetAside(HELD_NO_EVENT))
@@ -73,3 +73,9 @@ def _placed(decoded: Decoded, chunk: Chunk) -> pa.Table:
         at = ARROW_SCHEMA.get_field_index(name)
         events = events.set_column(at, ARROW_SCHEMA.field(at), column)
     return events
+
+
+def _too_long(size: int, limits: Limits) -> str:
+    # A source that gave up on a batch that expands without end does not know the size.
+    seen = f"{size} bytes" if size >= 0 else "a size unknown"
+    return f"too long: {seen}, where {limits.message_bytes} bytes are allowed"

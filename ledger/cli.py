@@ -225,7 +225,7 @@ def verify_command(
     )
     if warning:
         say(warning)
-    if report.ok and save_head is not None:
+    if report.ok and save_head is not None and report.head_note is not None:
         save_head.write_bytes(report.head_note)
     if report.ok and pin and vkey:
         keep_pin(url, vkey)

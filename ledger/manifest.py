@@ -7,34 +7,63 @@ prefix of C2SP tlog-tiles entry bundles). Everything here is pure: bytes in, val
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
 
-from ledger.errors import DamageError
-from ledger.note import SignerKey, VerifierKey
+from ledger.errors import DamageError, UsageError
+from ledger.note import ED25519, SignerKey, VerifierKey, decode_base64
 
 MAX_ENTRY_BYTES = 65_535
 MAX_SEGMENTS_PER_ENTRY = 64
+MAX_GRACE_SECONDS = 366 * 86_400
+MAX_RETENTION_DAYS = 366_000
 EVENTS_FOLDER = "events"
 DEAD_LETTERS_FOLDER = "deadletters"
 
 _NAME = r"[A-Za-z0-9_-]{1,64}"
+_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _EVENT_PATH = re.compile(
-    rf"{EVENTS_FOLDER}/retention=(?P<retention>[a-z0-9-]{{1,32}})/date=(?P<date>\d{{4}}-\d\d-\d\d)/{_NAME}\.parquet"
+    rf"{EVENTS_FOLDER}/retention=(?P<retention>[a-z0-9-]{{1,32}})/date=(?P<date>{_DAY})/{_NAME}\.parquet"
 )
-_LETTER_PATH = re.compile(rf"{DEAD_LETTERS_FOLDER}/date=(?P<date>\d{{4}}-\d\d-\d\d)/{_NAME}\.parquet")
+_LETTER_PATH = re.compile(rf"{DEAD_LETTERS_FOLDER}/date=(?P<date>{_DAY})/{_NAME}\.parquet")
 
 Hex32 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
-Instant = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")]
-Day = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\d$")]
+
+
+def _existing_instant(text: str) -> str:
+    datetime.fromisoformat(text)
+    return text
+
+
+def _existing_day(text: str) -> str:
+    date.fromisoformat(text)
+    return text
+
+
+Instant = Annotated[
+    str,
+    StringConstraints(pattern=rf"^{_DAY}T([01][0-9]|2[0-3]):[0-9]{{2}}:[0-9]{{2}}\.[0-9]{{6}}Z$"),
+    AfterValidator(_existing_instant),
+]
+Day = Annotated[str, StringConstraints(pattern=f"^{_DAY}$"), AfterValidator(_existing_day)]
+Rows = Annotated[int, Field(ge=1, le=2**53 - 1)]
+Grace = Annotated[int, Field(ge=0, le=MAX_GRACE_SECONDS)]
 Class = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,32}$")]
+Kind = Annotated[str, StringConstraints(pattern=r"^[a-z_]{1,32}$")]
 Range = tuple[Count, Count]
 
 
@@ -70,20 +99,20 @@ class SegmentRef(_Part):
     path: str
     retention: Class
     date: Day
-    rows: Annotated[int, Field(ge=1)]
+    rows: Rows
     bytes: Count
     sha256: Hex32
     root: Hex32
     min_time: Instant
     max_time: Instant
-    kinds: dict[str, Count]
+    kinds: dict[Kind, Count]
 
 
 class DeadLetterRef(_Part):
     """One sealed Parquet file of dead letters."""
 
     path: str
-    rows: Annotated[int, Field(ge=1)]
+    rows: Rows
     bytes: Count
     sha256: Hex32
     root: Hex32
@@ -148,7 +177,7 @@ class ErasedRows(_Part):
 class RetentionClass(_Part):
     """How long a class is kept (`days` None: until released), and whether its events may be erased."""
 
-    days: Annotated[int, Field(ge=1)] | None
+    days: Annotated[int, Field(ge=1, le=MAX_RETENTION_DAYS)] | None
     erasable: bool
 
 
@@ -197,7 +226,7 @@ class Compact(_Entry):
     kind: Literal["compact"] = "compact"
     files: list[CompactedFile]
     removed: list[str]
-    grace: Count
+    grace: Grace
 
 
 class Erase(_Entry):
@@ -209,7 +238,7 @@ class Erase(_Entry):
     rows: list[ErasedRows]
     by: str
     reason: str
-    grace: Count
+    grace: Grace
 
 
 class Expire(_Entry):
@@ -221,7 +250,7 @@ class Expire(_Entry):
     cutoff: Day
     by: str
     reason: str
-    grace: Count
+    grace: Grace
 
 
 class Gc(_Entry):
@@ -315,10 +344,6 @@ def parse_entry(data: bytes) -> Entry:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])
         raise InvalidEntry(f"An entry is not valid at {where}: {first['msg']}.") from None
-    try:
-        parse_instant(entry.time)
-    except ValueError:
-        raise InvalidEntry(f"An entry has an impossible time, {entry.time}.") from None
     return entry
 
 
@@ -343,9 +368,20 @@ def check_signature(entry: Entry, data: bytes, origin: str, key: VerifierKey) ->
     if not _signed_by(entry.sig, _signed_text(value, origin, without=("sig",)), key):
         raise InvalidEntry(f"Entry {entry.index} is not signed by the ledger's key {key.name}.")
     if isinstance(entry, Key):
-        new = VerifierKey.from_text(entry.vkey)
+        new = ledger_key(entry.vkey)
         if not _signed_by(entry.newsig, _signed_text(value, origin, without=("sig", "newsig")), new):
             raise InvalidEntry(f"Entry {entry.index} names a new key that did not sign it.")
+
+
+def ledger_key(vkey: str) -> VerifierKey:
+    """The key that an entry names as the ledger's. Raises InvalidEntry where it can be no such key."""
+    try:
+        key = VerifierKey.from_text(vkey)
+    except UsageError as error:
+        raise InvalidEntry(f"An entry names a key that is none: {error.message}") from None
+    if key.signature_type != ED25519:
+        raise InvalidEntry(f"An entry names {key.text}, which signs something else than logs.")
+    return key
 
 
 def event_path(retention: str, day: str, name: str) -> str:
@@ -401,7 +437,6 @@ def _signed_text(value: dict[str, Any], origin: str, without: tuple[str, ...]) -
 
 
 def _signed_by(signature: str, text: bytes, key: VerifierKey) -> bool:
-    try:
-        return key.verify(text, base64.b64decode(signature, validate=True))
-    except (binascii.Error, ValueError):
-        return False
+    # One spelling only: else anyone could make a second entry of one that is signed.
+    decoded = decode_base64(signature)
+    return decoded is not None and key.verify(text, decoded)

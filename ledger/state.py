@@ -34,6 +34,7 @@ from ledger.manifest import (
     SegmentRef,
     Tick,
     check_signature,
+    ledger_key,
     parse_dead_letter_path,
     parse_entry,
     parse_event_path,
@@ -43,6 +44,7 @@ from ledger.note import VerifierKey
 
 ENGINE_TOPIC = "ledger:detections"
 START_OF_TIME = datetime(1, 1, 1, tzinfo=UTC)
+END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -184,7 +186,7 @@ class LogState:
             case Gc():
                 self._judge_gc(entry)
             case Key():
-                if VerifierKey.from_text(entry.vkey).name != self.origin:
+                if ledger_key(entry.vkey).name != self.origin:
                     raise InvalidEntry("A rotated key's name must be the ledger's origin.")
             case HoldPlaced():
                 if entry.id in self.legal_holds:
@@ -226,7 +228,7 @@ class LogState:
     def _introduce(self, entry: Entry) -> tuple[str, VerifierKey]:
         if not isinstance(entry, Init):
             raise InvalidEntry("Entry 0 is not `init`.")
-        key = VerifierKey.from_text(entry.vkey)
+        key = ledger_key(entry.vkey)
         if key.name != entry.origin:
             raise InvalidEntry("The key of entry 0 does not bear the ledger's origin as its name.")
         if self._pinned is not None and key.text != self._pinned.text:
@@ -282,7 +284,7 @@ class LogState:
         for file in entry.files:
             self._judge_output(file)
         if isinstance(entry, Erase):
-            self._judge_erased(entry)
+            self._judge_erased(entry, {hold.segment for file in inputs for hold in file.holds})
 
     def _live_inputs(self, paths: list[str]) -> list[LiveFile]:
         if len(set(paths)) != len(paths):
@@ -297,19 +299,23 @@ class LogState:
             raise InvalidEntry(f"The holds of {file.path} do not fill its rows.")
         folder = file.path.rpartition("/")[0]
         for hold in file.holds:
+            if hold.from_ >= hold.to:
+                raise InvalidEntry(f"{file.path} holds no rows of {hold.segment} where it says {hold.from_}.")
             if hold.segment.rpartition("/")[0] != folder:
                 raise InvalidEntry(f"{file.path} crosses a retention class or a date.")
         if parse_event_path(file.path) is None and parse_dead_letter_path(file.path) is None:
             raise InvalidEntry(f"{file.path} is no place for a segment.")
 
-    def _judge_erased(self, entry: Erase) -> None:
+    def _judge_erased(self, entry: Erase, inputs: set[str]) -> None:
+        for segment in sorted(inputs):
+            if not self._gone(segment):
+                self._judge_not_held(segment)
         for rows in entry.rows:
             original = self.originals.get(rows.segment)
-            if original is None or original.expired:
-                raise InvalidEntry(f"{rows.segment} has no rows to erase.")
+            if original is None or original.expired or rows.segment not in inputs:
+                raise InvalidEntry(f"{rows.segment} has no rows to erase in the files that are removed.")
             if rows.indexes and max(rows.indexes) >= original.ref.rows:
                 raise InvalidEntry(f"{rows.segment} has no row {max(rows.indexes)}.")
-            self._judge_not_held(rows.segment)
 
     def _judge_expire(self, entry: Expire) -> None:
         assert self.init is not None  # size > 0, so entry 0 was taken in
@@ -323,9 +329,7 @@ class LogState:
             day = _day_of(path)
             if _class_of(path) != entry.class_ or day >= date.fromisoformat(entry.cutoff):
                 raise InvalidEntry(f"{path} is not of class {entry.class_} before {entry.cutoff}.")
-            if rule is not None and (
-                rule.days is None or day + timedelta(days=rule.days) >= self.clock.date()
-            ):
+            if rule is not None and (rule.days is None or (self.clock.date() - day).days <= rule.days):
                 raise InvalidEntry(f"{path} is not due to expire yet.")
             self._judge_not_held(path)
 
@@ -371,7 +375,7 @@ class LogState:
         self.replayed.update((replay.path, replay.row) for replay in entry.replays)
 
     def _take_compact(self, entry: Compact | Erase) -> None:
-        deadline = self.clock + timedelta(seconds=entry.grace)
+        deadline = self._deadline(entry.grace)
         for path in entry.removed:
             self._remove_file(path, deadline)
         for file in entry.files:
@@ -383,13 +387,19 @@ class LogState:
                 self.originals[rows.segment].erased.update(rows.indexes)
 
     def _take_expire(self, entry: Expire) -> None:
-        deadline = self.clock + timedelta(seconds=entry.grace)
+        deadline = self._deadline(entry.grace)
         for path in entry.paths:
             self.originals[path].expired = True
         touched = {file for path in entry.paths for file in self.where.get(path, [])}
         for path in touched:
             if all(self._gone(hold.segment) for hold in self.files[path].holds):
                 self._remove_file(path, deadline)
+
+    def _deadline(self, grace: int) -> datetime:
+        try:
+            return self.clock + timedelta(seconds=grace)
+        except OverflowError:
+            return END_OF_TIME
 
     def _add_file(self, file: LiveFile) -> None:
         self.files[file.path] = file

@@ -34,8 +34,14 @@ TYPES = {field.name: field.type for field in FIELDS if field.name not in REQUIRE
 def _rows_of(names: set[str]) -> st.SearchStrategy[list[Row]]:
     optional = {name: st.none() | VALUES[TYPES[name]] for name in names}
     row = st.fixed_dictionaries({**REQUIRED, **optional})
-    # Repeated rows make columns with one value, which take a way of their own.
-    return st.lists(row, min_size=1, max_size=8) | st.builds(lambda one, n: [one] * n, row, st.integers(1, 5))
+    # Repeated values make columns with one value, which take a way of their own; so do holes in them.
+    hole = st.sets(st.sampled_from(sorted(names))) if names else st.just(set[str]())
+    repeated = st.builds(
+        lambda one, holes: [{**one, **dict.fromkeys(empty)} for empty in holes],
+        row,
+        st.lists(hole, min_size=1, max_size=5),
+    )
+    return st.lists(row, min_size=1, max_size=8) | repeated
 
 
 rows = st.sets(st.sampled_from(sorted(TYPES)), max_size=10).flatmap(_rows_of)

@@ -19,9 +19,7 @@ FIELD_MAPS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
 
 def _native(options: Mapping[str, Any]) -> Adapter:
     if options:
-        raise UsageError(
-            f"The format native has no option {sorted(options)[0]!r}.", "Remove it from the intake."
-        )
+        raise UsageError(f"The format native has no option {min(options)!r}.", "Remove it from the intake.")
     return native.NativeAdapter()
 
 

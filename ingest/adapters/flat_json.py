@@ -1,4 +1,4 @@
-"""Many flat JSON objects to columns at once, strictly, and which messages it cannot vouch for.
+r"""Many flat JSON objects to columns at once, strictly, and which messages it cannot vouch for.
 
 pyarrow's reader takes objects one per line against an explicit schema and refuses other types,
 unknown fields, duplicate keys and numbers that are no integers. What it would let pass is kept
@@ -57,8 +57,10 @@ Positions = npt.NDArray[np.int64]
 
 @dataclass(slots=True)
 class Columns:
-    """Rows of `table` (wire types; times still text) are those of `positions`; `attributes` holds,
-    by row of the table, the text of the object that a message had there."""
+    """Rows of `table` (wire types; times still text) are those of `positions`.
+
+    `attributes` holds, by row of the table, the text of the object that a message had there.
+    """
 
     table: pa.Table
     positions: Positions
@@ -182,8 +184,10 @@ def _value_begin(data: bytearray, at: int) -> int:
 
 
 def _value_end(data: bytearray, begin: int, stop: int) -> int | None:
-    """Behind the brace that balances the one at `begin`: the object's end unless texts hold braces
-    (the cut is parsed apart, so a wrong one shows)."""
+    """Behind the brace that balances the one at `begin`: the end of the object unless texts hold braces.
+
+    The cut is parsed apart, so a wrong one shows.
+    """
     if data[begin] != ord("{"):
         return None
     end = data.find(b"}", begin, stop) + 1
@@ -240,8 +244,11 @@ def _pieces(lines: _Lines, positions: Positions, schema: pa.Schema) -> Columns |
 
 
 def _screen(lines: _Lines, first: int, last: int) -> None:
-    """Empties the messages that another reader finds unfit: an empty event has no id, so nobody
-    vouches for it. What it lets pass (duplicate keys) is found by cutting."""
+    """Empties the messages that another reader finds unfit.
+
+    An empty event has no id, so nobody vouches for it. What that reader lets pass (duplicate keys)
+    is found by cutting.
+    """
     for row in range(first, last):
         begin, end = int(lines.starts[row]), int(lines.starts[row + 1]) - 1
         if not _fits(bytes(lines.data[begin:end])):

@@ -21,17 +21,14 @@ from ledger.events import FIELDS
 
 FIELD_MAP: Final = tuple((f"/{f.name}", f.name) for f in rows.SENDER_FIELDS)
 """Where in a message each field is read from: JSON pointer and field."""
-_FIRST_FAULT_CHARS: Final = strictjson.MAX_POINTER_CHARS
+_OURS: Final = frozenset(f.name for f in FIELDS)
 
 
 def told_field(name: str | None) -> str | None:
     """The name of a field as a verdict may tell it: a foreign key can be long, or hold a secret."""
     if name is None or name in _OURS:
         return name
-    return masking.mask_text(name.encode("utf-8", "replace").decode())[:_FIRST_FAULT_CHARS]
-
-
-_OURS: Final = frozenset(f.name for f in FIELDS)
+    return masking.mask_text(name.encode("utf-8", "replace").decode())[: strictjson.MAX_POINTER_CHARS]
 
 
 @dataclass(slots=True)
@@ -44,9 +41,11 @@ class Collected:
     ignored: list[Verdict] = field(default_factory=list)
 
     def reject(self, message: int, reason: str, part: int | None = None, field: str | None = None) -> None:
+        """A message that is unusable, whole."""
         self.rejected.append(Verdict(message, reason, part, told_field(field)))
 
     def take(self, message: int, made: list[Row]) -> None:
+        """The rows that a message gave."""
         self.rows += made
         self.message += [message] * len(made)
 
@@ -148,9 +147,7 @@ def _read_one(slow: Collected, position: int, message: bytes, limits: Limits, no
     slow.take(position, made)
 
 
-def merged(
-    table: pa.Table | None, taken: np.ndarray[Any, np.dtype[np.int64]], slow: Collected
-) -> Decoded:
+def merged(table: pa.Table | None, taken: np.ndarray[Any, np.dtype[np.int64]], slow: Collected) -> Decoded:
     """Both paths' rows in the order of their messages."""
     message = np.array(slow.message, np.int64)
     if table is None:

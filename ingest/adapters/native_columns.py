@@ -74,7 +74,7 @@ def to_events(columns: Columns, limits: Limits, now: datetime) -> tuple[pa.Table
     elif made["retention"].null_count:
         made["retention"] = made["retention"].fill_null(DEFAULT_RETENTION)
     made["part"] = pa.array(np.zeros(rows, np.int64))
-    arrays = [made.get(field.name, None) for field in ARROW_SCHEMA]
+    arrays = [made.get(field.name) for field in ARROW_SCHEMA]
     return pa.Table.from_arrays(
         [pa.nulls(rows, f.type) if a is None else a for a, f in zip(arrays, ARROW_SCHEMA, strict=True)],
         schema=ARROW_SCHEMA,
@@ -102,8 +102,8 @@ def _bytes(column: pa.StringArray) -> npt.NDArray[np.uint8]:
 def _text(name: str, column: pa.Array, limits: Limits, good: Mask) -> pa.Array:
     if name in VOCABULARIES:
         known = pa.array(VOCABULARIES[name], pa.string())
-        # A null is in the set too: absent.
-        good &= pc.or_kleene(column.is_null(), pc.is_in(column, value_set=known)).to_numpy(zero_copy_only=False)
+        answer = pc.or_(column.is_null(), pc.is_in(column, value_set=known))
+        good &= answer.to_numpy(zero_copy_only=False)
     elif name in HEX_LENGTHS:
         digits = HEX_LENGTHS[name]
         _keep(good, pc.not_equal(column, "0" * digits))
@@ -187,7 +187,8 @@ def _any_times(column: pa.Array, good: Mask) -> pa.Array:
     """RFC 3339 in any form, cut to microseconds; rows in no such form, or at no such time, are left."""
     texts = pl.Series(column)
     matched = texts.str.contains(_TIME)
-    plain = texts.str.replace(_TIME, "${1}T${2}${3}").str.to_uppercase().str.replace("Z", "+00:00", literal=True)
+    plain = texts.str.replace(_TIME, "${1}T${2}${3}").str.to_uppercase()
+    plain = plain.str.replace("Z", "+00:00", literal=True)
     times = plain.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", time_unit="us", time_zone="UTC", strict=False)
     good &= (texts.is_null() | (matched & times.is_not_null())).to_numpy()
     return times.to_arrow().cast(TIME_TYPE)

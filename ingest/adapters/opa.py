@@ -94,7 +94,9 @@ class OpaAdapter:
             self._read_one(made, position, message, limits, now)
         return merged(None, np.zeros(0, np.int64), made)
 
-    def _read_one(self, made: Collected, position: int, message: bytes, limits: Limits, now: datetime) -> None:
+    def _read_one(
+        self, made: Collected, position: int, message: bytes, limits: Limits, now: datetime
+    ) -> None:
         try:
             decisions, batch = read_message(message, limits)
         except rows.Refused as error:
@@ -123,7 +125,7 @@ def opa_row(decision: Any, part: int, options: OpaOptions, limits: Limits, now: 
         raise rows.Refused("wrong type: object expected")
     sent = {name: value for name, value in decision.items() if name not in options.drop}
     clean, places = masking.mask_value(sent)
-    places = list(dict.fromkeys([*_pointers(sent, "erased"), *_pointers(sent, "masked"), *places]))
+    places += _pointers(sent, "erased") + _pointers(sent, "masked")
     event = _event(clean, options)
     event["attributes"] = _fitting(_attributes(clean, event), limits)
     return rows.normalise(event, limits, now, places=places, raw=canonical_text(clean), part=part)
@@ -200,7 +202,9 @@ def _answer(sent: dict[str, Any], options: OpaOptions) -> tuple[str, str | None]
 
 
 def _plain_answer(result: Any) -> str | None:
-    answers = [result] if not isinstance(result, dict) else [result[k] for k in ("allow", "decision") if k in result]
+    answers = (
+        [result[k] for k in ("allow", "decision") if k in result] if isinstance(result, dict) else [result]
+    )
     words = {_WORDS[answer] if isinstance(answer, bool) else None for answer in answers}
     return words.pop() if len(words) == 1 else None
 
@@ -321,5 +325,3 @@ def _texts(value: Any) -> list[str] | None:
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return value
     return None
-
-

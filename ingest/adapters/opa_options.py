@@ -1,9 +1,8 @@
 """What an intake may set for OPA decision logs.
 
-    drop: [_upload]                    # top-level names that the collector adds
-    fields: {tenant: /input/context/tenant}
-    paths:
-      authz/*: {decision: /allowed, reason: /why}
+`drop` names what the collector adds at the top level, `fields` fills a field of ours from a pointer
+(`tenant: /input/context/tenant`), `paths` says by policy path or glob where in `result` the answer
+stands (`authz/*: {decision: /allowed, reason: /why}`).
 """
 
 from __future__ import annotations

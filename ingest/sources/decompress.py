@@ -14,10 +14,12 @@ from typing import Final, Protocol
 
 import zstandard
 
-BLOCK_BYTES: Final = 8 * 1024 * 1024
+BLOCK_BYTES: Final = 4 * 1024 * 1024
 """About what one `read` gives, and how much is read from the file at once."""
 MAX_ZSTD_WINDOW_BYTES: Final = 128 * 1024 * 1024
 """What a frame may ask a reader to keep (what the zstd command line accepts by default)."""
+ByteRun = bytes | memoryview
+
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE: Final = b"\x2a\x4d\x18"
@@ -73,11 +75,11 @@ def kind_of(magic: bytes) -> str:
 class Blocks:
     """Decompressed blocks of one input.
 
-    `read_raw(n)` gives at most n bytes, b"" where none are there now; `ended()` then says whether none
-    will ever come: a cut end is damage only then.
+    `read_raw(n)` gives at most n bytes, none where none are there now; `ended()` then says whether none
+    will ever come: a cut end is damage only then. What it gives may be overwritten by its next call.
     """
 
-    def __init__(self, read_raw: Callable[[int], bytes], ended: Callable[[], bool], bounds: Bounds) -> None:
+    def __init__(self, read_raw: Callable[[int], ByteRun], ended: Callable[[], bool], bounds: Bounds) -> None:
         self._read_raw = read_raw
         self._ended = ended
         self._bounds = bounds
@@ -88,8 +90,8 @@ class Blocks:
         self.output_bytes = 0
         self._damage: str | None = None
 
-    def read(self) -> bytes:
-        """The next block, b"" where there is nothing (more) now.
+    def read(self) -> ByteRun:
+        """The next block, empty where there is nothing (more) now; it holds until the next call.
 
         Raises DamagedStream once everything before the damage was given.
         """
@@ -102,7 +104,7 @@ class Blocks:
         return self._decoded(self._decoder)
 
     def _find_kind(self) -> bool:
-        while len(self._head) < MAGIC_BYTES:
+        while not self._head or _undecided(self._head):
             more = self._raw(BLOCK_BYTES)
             self._head += more
             if not more:
@@ -116,12 +118,12 @@ class Blocks:
             self._decoder = _Zstd()
         return True
 
-    def _raw(self, size: int) -> bytes:
+    def _raw(self, size: int) -> ByteRun:
         data = self._read_raw(size)
         self.raw_bytes += len(data)
         return data
 
-    def _plain(self) -> bytes:
+    def _plain(self) -> ByteRun:
         head, self._head = self._head, b""
         block = head or self._raw(BLOCK_BYTES)
         self.output_bytes += len(block)
@@ -131,7 +133,7 @@ class Blocks:
         parts: list[bytes] = []
         size = 0
         while size < BLOCK_BYTES:
-            data = self._head or decoder.rest or self._raw(BLOCK_BYTES // 8)
+            data = self._head or decoder.rest or bytes(self._raw(BLOCK_BYTES // 8))
             self._head = b""
             if not data:
                 if not decoder.between and self._ended():
@@ -148,9 +150,10 @@ class Blocks:
             self._check_bounds(len(part), len(decoder.rest))
             if self._damage is not None:
                 break
-        if not parts and self._damage is not None:
+        output = b"".join(parts)
+        if not output and self._damage is not None:
             raise DamagedStream(self._damage)
-        return b"".join(parts)
+        return output
 
     def _check_bounds(self, new_bytes: int, unused_bytes: int) -> None:
         bounds = self._bounds
@@ -262,9 +265,14 @@ class _Zstd:
         return b"".join(parts)
 
 
+def _undecided(head: bytes) -> bool:
+    """Whether so few bytes may still become a compressed file's."""
+    if len(head) >= MAGIC_BYTES or kind_of(head) != "plain":
+        return False
+    return head == _GZIP[:1] or _may_begin_frame(head)
+
+
 def _may_begin_frame(magic: bytes) -> bool:
     if len(magic) == MAGIC_BYTES:
         return kind_of(magic) == "zstd"
-    return _ZSTD.startswith(magic) or (
-        magic[0] & 0xF0 == 0x50 and _ZSTD_SKIPPABLE.startswith(magic[1:])
-    )
+    return _ZSTD.startswith(magic) or (magic[0] & 0xF0 == 0x50 and _ZSTD_SKIPPABLE.startswith(magic[1:]))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from ingest.chunk import Chunk
-from ingest.sources.decompress import Blocks, Bounds, DamagedStream
+from ingest.sources.decompress import Blocks, Bounds, ByteRun, DamagedStream
 from ingest.sources.file_paths import STDIN
 from ingest.sources.lines import LineSplitter, empty_digest
 from ledger.errors import LedgerError, OutsideError, UsageError
@@ -60,6 +60,7 @@ class FileReader:
         self._message_bytes = message_bytes
         self._last_look = not follow
         self._head = b""
+        self._buffer = bytearray()
         self._sealed: FilePosition | None = None
         self._after_taken = False
         self._file = stdin if path == STDIN and stdin is not None else _open(path)
@@ -134,9 +135,12 @@ class FileReader:
             return self._drained
         return self._last_look or not self.regular
 
-    def _read_raw(self, size: int) -> bytes:
+    def _read_raw(self, size: int) -> ByteRun:
         if self._poll is None:
-            return self._file.read(size) or b""
+            # One buffer for all blocks: fresh memory costs more than reading into it.
+            if len(self._buffer) < size:
+                self._buffer = bytearray(size)
+            return memoryview(self._buffer)[: self._file.readinto(memoryview(self._buffer)[:size])]
         parts: list[bytes] = []
         have = 0
         while have < size and self._poll.poll(0):
@@ -151,7 +155,7 @@ class FileReader:
             have += len(part)
         return b"".join(parts)
 
-    def _take(self, block: bytes) -> list[Chunk]:
+    def _take(self, block: ByteRun) -> list[Chunk]:
         if self.splitter is None:
             self._head += block
             if not self._find_key(self._head.find(b"\n")):
@@ -170,7 +174,7 @@ class FileReader:
             chunks = self._lines(head)
         return chunks + self._finish()
 
-    def _lines(self, block: bytes) -> list[Chunk]:
+    def _lines(self, block: ByteRun) -> list[Chunk]:
         if self._sealed is not None:
             block = self._check_prefix(self._sealed, block)
         if self._after_taken:
@@ -226,7 +230,7 @@ class FileReader:
         except (ValueError, RecursionError):
             return
 
-    def _check_prefix(self, sealed: FilePosition, block: bytes) -> bytes:
+    def _check_prefix(self, sealed: FilePosition, block: ByteRun) -> ByteRun:
         """Hash up to the sealed position; gives what lies behind it."""
         splitter = self.splitter
         assert splitter is not None  # set when the key was found
@@ -237,21 +241,21 @@ class FileReader:
         if splitter.digest.hexdigest() != sealed.prefix_hex:
             raise self._changed("its beginning is not what was sealed under its first line")
         self._sealed = None
-        self._after_taken = not part.endswith(b"\n")
+        self._after_taken = bytes(part[-1:]) != b"\n"
         return block[len(part) :]
 
-    def _check_taken(self, block: bytes) -> bytes:
+    def _check_taken(self, block: ByteRun) -> ByteRun:
         """What was sealed ends without a newline: only its line end may follow before the next line."""
         assert self.splitter is not None  # set when the key was found
-        block, self._head = self._head + block, b""
+        behind, self._head = self._head + block, b""
         for ending in (b"\n", b"\r\n"):
-            if block.startswith(ending):
+            if behind.startswith(ending):
                 self.splitter.skip(ending)
                 self._after_taken = False
-                return block[len(ending) :]
-        if block and not b"\r\n".startswith(block):
+                return behind[len(ending) :]
+        if behind and not b"\r\n".startswith(behind):
             raise self._grown()
-        self._head = block
+        self._head = behind
         return b""
 
     def _changed(self, how: str) -> LedgerError:
@@ -289,5 +293,3 @@ def _mode(file: BinaryIO) -> int | None:
 def _identity(file: BinaryIO) -> tuple[int, int]:
     status = os.fstat(file.fileno())
     return (status.st_dev, status.st_ino)
-
-

@@ -123,9 +123,7 @@ class FileSource:
 
     def lag(self) -> dict[OffsetKey, int]:
         """Lines not handed over yet, estimated from the bytes left in open files."""
-        return {
-            reader.key: reader.lines_left() for reader in self._readers if reader.key is not None
-        }
+        return {reader.key: reader.lines_left() for reader in self._readers if reader.key is not None}
 
     def close(self) -> None:
         """Close every file."""

@@ -10,12 +10,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ingest.chunk import Chunk
+from ingest.sources.decompress import ByteRun
 from ledger.manifest import OffsetKey
 
 if TYPE_CHECKING:
     from hashlib import _Hash
 
 CHUNK_ROWS: Final = 50_000
+CACHED_BYTES: Final = 262_144
+"""Worked on at a time: small enough to stay in the processor's cache."""
 _NEWLINE: Final = 0x0A
 _RETURN: Final = 0x0D
 
@@ -43,15 +46,16 @@ class LineSplitter:
         """Whether the beginning of a line is held."""
         return bool(self._carry) or self._long is not None
 
-    def skip(self, ending: bytes) -> None:
-        """Take the line end of a line that was given before without it."""
-        self.digest.update(ending)
-        self.read_bytes += len(ending)
+    def skip(self, run: ByteRun) -> None:
+        """Take bytes that were sealed before: nothing is given for them."""
+        self.digest.update(run)
+        self.read_bytes += len(run)
 
-    def feed(self, block: bytes) -> list[Chunk]:
-        """The lines that `block` completes, in chunks of at most CHUNK_ROWS."""
+    def feed(self, block: ByteRun) -> list[Chunk]:
+        """The lines that `block` completes, in chunks of at most CHUNK_ROWS; `block` is not kept."""
         chunks: list[Chunk] = []
         if self._long is not None:
+            block = bytes(block)
             end = block.find(b"\n")
             if end < 0:
                 self._long.add(block, self.digest)
@@ -59,15 +63,12 @@ class LineSplitter:
             self._long.add(block[:end], self.digest)
             chunks.append(self._end_long(b"\n"))
             block = block[end + 1 :]
-        data = self._carry + block if self._carry else block
-        if not data:
-            return chunks
-        array = np.frombuffer(data, np.uint8)
-        ends = np.flatnonzero(array == _NEWLINE)
+        data = _joined(self._carry, block)
+        ends = _line_feeds(data)
         tail = int(ends[-1]) + 1 if len(ends) else 0
         if len(ends):
-            chunks += self._complete(data, array, ends)
-        self._carry = data[tail:]
+            chunks += self._complete(data, ends)
+        self._carry = data[tail:].tobytes()
         # Two more bytes than are kept: a line of just the limit may still await its line end.
         if len(self._carry) > self._message_bytes + 2:
             self._begin_long(self._carry)
@@ -84,46 +85,42 @@ class LineSplitter:
         if len(data) > self._message_bytes:
             self._begin_long(data)
             return [self._end_long(b"")]
-        starts = np.zeros(1, np.int64)
-        return [self._chunk(data, starts, starts + len(data), starts + len(data))]
+        edges = np.array([0, len(data)], np.int64)
+        return [self._chunk(np.frombuffer(data, np.uint8), edges, pa.py_buffer(data), edges)]
 
-    def _complete(
-        self, data: bytes, array: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]
-    ) -> list[Chunk]:
+    def _complete(self, data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> list[Chunk]:
         starts = np.empty_like(ends)
         starts[0], starts[1:] = 0, ends[:-1] + 1
-        stops = ends - ((ends > starts) & (array[ends - 1] == _RETURN))
+        stops = ends - ((ends > starts) & (data[ends - 1] == _RETURN))
+        lengths = stops - starts
+        text = _without_line_ends(data[: int(ends[-1]) + 1], returns=bool(np.any(stops < ends)))
+        places = np.zeros(len(ends) + 1, np.int64)
+        np.cumsum(lengths, out=places[1:])
+        edges = np.append(starts, ends[-1] + 1)
         chunks: list[Chunk] = []
         done = 0
-        for long in [*np.flatnonzero(stops - starts > self._message_bytes).tolist(), len(ends)]:
+        for long in [*np.flatnonzero(lengths > self._message_bytes).tolist(), len(ends)]:
             for begin in range(done, long, CHUNK_ROWS):
-                rows = slice(begin, min(begin + CHUNK_ROWS, long))
-                chunks.append(self._chunk(data, starts[rows], stops[rows], ends[rows] + 1))
+                rows = slice(begin, min(begin + CHUNK_ROWS, long) + 1)
+                chunks.append(self._chunk(data, edges[rows], text, places[rows]))
             if long < len(ends):
-                self._begin_long(data[int(starts[long]) : int(ends[long])])
+                self._begin_long(data[int(starts[long]) : int(ends[long])].tobytes())
                 chunks.append(self._end_long(b"\n"))
             done = long + 1
         return chunks
 
     def _chunk(
         self,
-        data: bytes,
-        starts: npt.NDArray[np.int64],
-        stops: npt.NDArray[np.int64],
-        nexts: npt.NDArray[np.int64],
+        data: npt.NDArray[np.uint8],
+        edges: npt.NDArray[np.int64],
+        text: pa.Buffer,
+        places: npt.NDArray[np.int64],
     ) -> Chunk:
-        """Lines [starts, stops) of `data`; `nexts` is where each one's line end ends."""
-        rows, first = len(starts), int(starts[0])
-        raw = data[first : int(nexts[-1])]
-        # A line holds no LF, so taking line ends out leaves the values side by side, as Arrow wants them.
-        text = raw.replace(b"\r\n", b"\n") if np.any(nexts - stops > 1) else raw
-        text = text.replace(b"\n", b"")
-        places = np.zeros(rows + 1, np.int64)
-        np.cumsum(stops - starts, out=places[1:])
-        values = pa.LargeBinaryArray.from_buffers(
-            pa.large_binary(), rows, [None, pa.py_buffer(places), pa.py_buffer(text)]
-        )
-        before, before_bytes, edges = self.digest.copy(), self.read_bytes, starts - first
+        """Lines that lie with line ends between `edges` of `data`, without between `places` of `text`."""
+        rows = len(places) - 1
+        values = pa.LargeBinaryArray.from_buffers(pa.large_binary(), rows, [None, pa.py_buffer(places), text])
+        raw = data[int(edges[0]) : int(edges[-1])]
+        before, before_bytes = self.digest.copy(), self.read_bytes
         self.digest.update(raw)
         self.read_bytes += len(raw)
         after = (self.read_bytes, self.digest.hexdigest())
@@ -131,10 +128,10 @@ class LineSplitter:
         def prefix_at(messages: int) -> tuple[int, str]:
             if messages == rows:
                 return after
-            edge = int(edges[messages])
+            size = int(edges[messages] - edges[0])
             digest = before.copy()
-            digest.update(memoryview(raw)[:edge])
-            return before_bytes + edge, digest.hexdigest()
+            digest.update(raw[:size])
+            return before_bytes + size, digest.hexdigest()
 
         offset, self.offset = self.offset, self.offset + rows
         return Chunk(
@@ -161,6 +158,39 @@ class LineSplitter:
             read_bytes=after[0], prefix=after[1], truncated={0: size},
             prefix_at=lambda messages: after if messages else before,
         )  # fmt: skip
+
+
+def _joined(carry: bytes, block: ByteRun) -> npt.NDArray[np.uint8]:
+    # Arrow's allocator hands the same pages out again; fresh ones for each block cost more than the rest.
+    data = np.frombuffer(pa.allocate_buffer(len(carry) + len(block)), np.uint8)
+    data[: len(carry)] = np.frombuffer(carry, np.uint8)
+    data[len(carry) :] = np.frombuffer(block, np.uint8)
+    return data
+
+
+def _line_feeds(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    starts = range(0, len(data), CACHED_BYTES)
+    found = [np.flatnonzero(data[at : at + CACHED_BYTES] == _NEWLINE) + at for at in starts]
+    return np.concatenate(found) if found else np.empty(0, np.int64)
+
+
+def _without_line_ends(data: npt.NDArray[np.uint8], *, returns: bool) -> pa.Buffer:
+    """The lines side by side, as Arrow wants them; `returns` says that some end with CR LF.
+
+    A line holds no LF, so taking out every LF and the CR before it leaves just the lines.
+    """
+    buffer = pa.allocate_buffer(len(data))
+    text = np.frombuffer(buffer, np.uint8)
+    step = len(data) if returns else CACHED_BYTES
+    size = 0
+    for at in range(0, len(data), step):
+        piece = data[at : at + step].tobytes()
+        if returns:
+            piece = piece.replace(b"\r\n", b"\n")
+        piece = piece.replace(b"\n", b"")
+        text[size : size + len(piece)] = np.frombuffer(piece, np.uint8)
+        size += len(piece)
+    return buffer.slice(0, size)
 
 
 class _LongLine:

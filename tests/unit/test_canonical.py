@@ -82,6 +82,13 @@ def test_some_columns_alone() -> None:
     assert canonical_column(table, ["source"]) == [b'{"source":"s"}', b'{"source":"s"}']
 
 
+@pytest.mark.parametrize("value", ["a", 7, True, NOON, ["a"]])
+def test_one_value_with_a_hole_in_it(value: Any) -> None:
+    name = {str: "actor", int: "count", bool: "conflict", datetime: "issued_at", list: "roles"}[type(value)]
+    rows = [{**BASE, name: value}, BASE, {**BASE, name: value}]
+    assert canonical_column(table_of(*rows)) == [canonical_event(row) for row in rows]
+
+
 def test_rows_that_share_no_column() -> None:
     rows = [{"actor": "a"}, {"tenant": "t"}, {"actor": "b", "tenant": 'q"'}]
     assert canonical_column(table_of(*rows)) == [canonical_event(row) for row in rows]

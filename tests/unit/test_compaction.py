@@ -28,7 +28,10 @@ def made(tmp_path: Path) -> Made:
 
 def _all(made: Made, at: int | None = None) -> list[dict[str, object]]:
     with Ledger.open(str(made.folder)) as ledger:
-        return ledger.sql("SELECT * FROM events ORDER BY record_offset", at=at).to_pylist()
+        rows: list[dict[str, object]] = ledger.sql(
+            "SELECT * FROM events ORDER BY record_offset", at=at
+        ).to_pylist()
+    return rows
 
 
 def test_merging_keeps_every_row_and_never_crosses_a_date(made: Made) -> None:

@@ -37,7 +37,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 BASE: dict[str, Any] = {"event_id": "e-1", "kind": "decision", "time": NOON, "source": "opa/todo-pdp"}
 
-ORDER = (
+_NAMES = (
     "event_id kind time source instance sequence pep tenant environment trust_zone request_id trace_id "
     "span_id parent_span_id task_id session_id session_risk session_expires_at session_verified "
     "session_data_classes actor delegated_actor delegation workload client_ip user_agent roles action "
@@ -49,7 +49,8 @@ ORDER = (
     "alert_id alert_key window_start severity count first_seen last_seen checkpoint_size evidence "
     "verdict_id comment sent dropped exercise nonce conflict attributes masked retention raw topic "
     "topic_id partition record_offset part"
-).split()
+)
+ORDER = _NAMES.split()
 OF_TYPE = {
     "time": "time session_expires_at issued_at expires_at review_due_at window_start first_seen last_seen",
     "int": "sequence session_risk bytes_out count checkpoint_size verdict_id sent dropped partition "

@@ -85,9 +85,11 @@ def write(path: Path, data: bytes = TEXT) -> Path:
 PACKED: dict[str, Callable[[bytes], bytes]] = {
     "plain": lambda data: data,
     "gzip": gzip.compress,
-    "gzip of several members": lambda data: gzip.compress(data[:9]) + gzip.compress(b"") + gzip.compress(data[9:]),
+    "gzip of several members": lambda data: (
+        gzip.compress(data[:9]) + gzip.compress(b"") + gzip.compress(data[9:])
+    ),
     "gzip with padding": lambda data: gzip.compress(data) + bytes(512),
-    "zstd": lambda data: zstandard.compress(data),
+    "zstd": zstandard.compress,
     "zstd of several frames": lambda data: (
         zstandard.compress(data[:9]) + b"\x5a\x2a\x4d\x18\x03\x00\x00\x00abc" + zstandard.compress(data[9:])
     ),
@@ -346,7 +348,8 @@ def test_pretty_printed_json_is_refused(name: str, data: bytes, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "data", [b'{"a": 1}\n{\n', b'[{"a": 1}, {"b": 2}]\n', b"nonsense\n{}\n", b'{"a": 1', b"[" * 50_000 + b"\n{}\n"]
+    "data",
+    [b'{"a": 1}\n{\n', b'[{"a": 1}, {"b": 2}]\n', b"nonsense\n{}\n", b'{"a": 1', b"[" * 50_000 + b"\n{}\n"],
 )
 def test_json_lines_in_a_json_file(data: bytes, tmp_path: Path) -> None:
     sealed = Sealed()
@@ -355,7 +358,16 @@ def test_json_lines_in_a_json_file(data: bytes, tmp_path: Path) -> None:
 
 
 def test_folders_globs_and_their_order(tmp_path: Path) -> None:
-    for name in ("b.jsonl", "a.log", "sub/c.ndjson", "sub/deep/d.json", "e.gz", "f.zst", "no.txt", "sub.x/g.log"):
+    for name in (
+        "b.jsonl",
+        "a.log",
+        "sub/c.ndjson",
+        "sub/deep/d.json",
+        "e.gz",
+        "f.zst",
+        "no.txt",
+        "sub.x/g.log",
+    ):
         write(tmp_path / "in" / name, name.encode() + b"\n")
     write(tmp_path / "out.jsonl", b"outside\n")
     (tmp_path / "in" / "link.jsonl").symlink_to(tmp_path / "out.jsonl")
@@ -442,9 +454,7 @@ def settle(sealed: Sealed, source: FileSource) -> None:
 
 
 def follow(sealed: Sealed, *paths: Path, **options: Any) -> FileSource:
-    return FileSource(
-        [str(p) for p in paths], sealed.position, follow=True, wait=lambda _: None, **options
-    )
+    return FileSource([str(p) for p in paths], sealed.position, follow=True, wait=lambda _: None, **options)
 
 
 def append(path: Path, data: bytes) -> None:

@@ -9,7 +9,7 @@ from ingest import masking
 from ingest.masking import MASK, mask_payload, mask_text, mask_value
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
-SECRET = "hunter22-very-secret"  # noqa: S105 - stands for a secret in these tests
+SECRET = "hunter22-very-secret"
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,10 @@ SECRET = "hunter22-very-secret"  # noqa: S105 - stands for a secret in these tes
         ({"PassWord": SECRET, "DB_PASSWD": SECRET}, ["/PassWord", "/DB_PASSWD"]),
         ({"a": [{"clientSecret": SECRET}]}, ["/a/0/clientSecret"]),
         ({"x-amz-security-token": SECRET}, ["/x-amz-security-token"]),
-        ({"responseElements": {"credentials": {"sessionToken": SECRET}}}, ["/responseElements/credentials/sessionToken"]),
+        (
+            {"responseElements": {"credentials": {"sessionToken": SECRET}}},
+            ["/responseElements/credentials/sessionToken"],
+        ),
         ({"Authorization": [SECRET]}, ["/Authorization"]),
         ({"private/key": SECRET}, ["/private~1key"]),
         ({"headers": [["Cookie", SECRET], ["Accept", "x"]]}, ["/headers/0/1"]),
@@ -33,6 +36,7 @@ SECRET = "hunter22-very-secret"  # noqa: S105 - stands for a secret in these tes
         ({"url": f"https://bob:{SECRET}@example.org/x"}, ["/url"]),
         ({"url": f"https://example.org/x?access_token={SECRET}&b=1"}, ["/url"]),
         ({"log": f"password={SECRET}"}, ["/log"]),
+        ({"log": f"password:{SECRET}"}, ["/log"]),
         ({"log": f"PASSWORD : '{SECRET}' b"}, ["/log"]),
         ({"body": json.dumps({"a": {"api_key": SECRET}})}, ["/body"]),
         ({"body": json.dumps(json.dumps({"api_key": SECRET}))}, ["/body"]),
@@ -66,6 +70,7 @@ def test_secrets_are_masked_and_their_places_told(value: Any, places: list[str])
         {"token_type": "access", "next_token": None, "page_token": "5", "prompt_tokens": 12},
         {"sensitive_fields": ["password", "email"]},
         {"reason": "token-expired", "action": "secret:read", "policy_id": "authz/authorization"},
+        {"resource": "secret:billing-db", "scopes": ["token:issue", "password:reset", "cookie:*"]},
         {"password": None, "secret": "", "token": True},
         {"task_id": "task-12345678901234567890", "url": "https://example.org:8443/a@b"},
         {"subject": "CiRmZDA2MTRkMy1jMzlhLTQ3ODEtYjdiZC04Yjk2ZjVhNTEwMGQSBWxvY2Fs"},
@@ -102,7 +107,9 @@ def test_dead_letters_hold_no_secret(payload: bytes) -> None:
     assert SECRET.encode() not in masked
 
 
-@pytest.mark.parametrize("payload", [b"", b"\xff\x00\x01", b"{", b'{"a":1}', b'{"a":"\\u00e9"', b'{"a":1,"a":2}'])
+@pytest.mark.parametrize(
+    "payload", [b"", b"\xff\x00\x01", b"{", b'{"a":1}', b'{"a":"\\u00e9"', b'{"a":1,"a":2}']
+)
 def test_payloads_without_secrets_are_kept_byte_for_byte(payload: bytes) -> None:
     assert mask_payload(payload) == payload
 
@@ -117,5 +124,11 @@ def test_no_payload_where_masking_fails(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.timeout(20)
 def test_hostile_texts_take_linear_time() -> None:
-    for text in ("a-" * 100_000, "token" * 50_000, "password=\\" * 20_000, 'secret":"\\"' * 20_000, "://a:" * 50_000):
+    for text in (
+        "a-" * 100_000,
+        "token" * 50_000,
+        "password=\\" * 20_000,
+        'secret":"\\"' * 20_000,
+        "://a:" * 50_000,
+    ):
         mask_text(text)

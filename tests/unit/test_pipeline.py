@@ -77,8 +77,8 @@ def made(tmp_path: Path) -> Made:
 
 def _pipeline(made: Made, source: Messages, rows: int = 25) -> Pipeline:
     return Pipeline(
-        source, adapter("native"), made.writer(), intake=Intake(name="test"), pace=Pace(rows=rows, seconds=3600),
-        clock=made.clock,
+        source, adapter("native"), made.writer(), intake=Intake(name="test"),
+        pace=Pace(rows=rows, seconds=3600), clock=made.clock,
     )  # fmt: skip
 
 
@@ -115,7 +115,9 @@ def test_a_secret_in_a_bad_message_never_reaches_the_disk(made: Made) -> None:
     values = [f'{{"event_id": "a", "password": "hunter2hunter2", "t": "{token}"'.encode(), _message(1)]
     _pipeline(made, Messages(values)).run()
     with Ledger.open(str(made.folder)) as ledger:
-        payload = ledger.sql("SELECT from_base64(payload)::VARCHAR AS p FROM dead_letters").to_pylist()[0]["p"]
+        payload = ledger.sql("SELECT from_base64(payload)::VARCHAR AS p FROM dead_letters").to_pylist()[0][
+            "p"
+        ]
     assert "hunter2" not in payload
     assert "c2lnbmF0dXJl" not in payload
 
@@ -174,5 +176,3 @@ def test_what_stops_the_writer_stops_the_run_and_closes_the_source(
         pipeline.run()
     assert source.closed
     assert _ids(made) == []
-
-

@@ -171,9 +171,7 @@ def test_a_trace_look_up_reads_one_row_group(ten_days: list[QueryFile]) -> None:
 
 def test_a_time_filter_skips_row_groups(ten_days: list[QueryFile]) -> None:
     with connect(ten_days) as query:
-        _, counters = scan_of(
-            query, "select count(kind) from events where time >= '2026-01-10 00:08:00+00'"
-        )
+        _, counters = scan_of(query, "select count(kind) from events where time >= '2026-01-10 00:08:00+00'")
         assert counters["row_groups_scanned"] == 1
 
 

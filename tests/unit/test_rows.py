@@ -45,7 +45,7 @@ def test_integers_beyond_json_become_digits_and_are_noted() -> None:
     assert json.loads(made["attributes"]) == {
         "a/b": [str(2**53), 2**53 - 1], "f": "1" + "0" * 20, "g": 1e21, "extra": str(-(2**60)),
     }  # fmt: skip
-    assert sorted(made["masked"]) == [
+    assert made["masked"] == [
         "/attributes/a~1b/0#number", "/attributes/extra#number", "/attributes/f#number",
     ]  # fmt: skip
 

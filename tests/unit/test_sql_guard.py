@@ -18,7 +18,7 @@ ALLOWED = [
     "table events",
     "values (1), (2)",
     "select * from main.events; -- the end",
-    'select * from memory.main."EVENTS" e where e.kind = \'decision\'',
+    "select * from memory.main.\"EVENTS\" e where e.kind = 'decision'",
     "select kind, count(*) c from events group by all having c > 1 order by all limit 10 offset 2",
     "with a as (select * from events), b as (from a) select * from b union all select * from a",
     "with recursive t(a) as (select 1 union all select a + 1 from t where a < 10) select * from t",
@@ -141,7 +141,7 @@ FILES_AND_CATALOGS = [
 FUNCTIONS = [
     "select current_setting('allowed_paths')",
     "select system.main.current_setting('allowed_paths')",
-    'select "Current_Setting"(\'allowed_paths\')',
+    "select \"Current_Setting\"('allowed_paths')",
     "select 'allowed_paths'.current_setting()",
     "select getenv('HOME')",
     "select list_transform(['a'], lambda x: current_setting(x))",

@@ -31,7 +31,9 @@ def test_what_has_no_single_meaning_is_refused(data: bytes, reason: str, field: 
     assert (error.value.reason, error.value.field) == (reason, field)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"{} {}", b'{"a":01}', b'"a\nb"', b'"\x00"', b"\xef\xbb\xbf{}", b"{'a':1}"])
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"{} {}", b'{"a":01}', b'"a\nb"', b'"\x00"', b"\xef\xbb\xbf{}", b"{'a':1}"]
+)
 def test_what_is_not_json_is_refused(data: bytes) -> None:
     with pytest.raises(Unreadable, match="not JSON"):
         strictjson.loads(data)

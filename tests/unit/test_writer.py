@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,7 @@ def test_a_batch_over_many_days_is_cut_before_64_segments(made: Made) -> None:
     edges = [(entry.offsets[0].from_, entry.offsets[0].to) for entry in outcome.entries]
     assert edges[0][0] == 0
     assert edges[-1][1] == 200
-    assert all(a[1] == b[0] for a, b in zip(edges, edges[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(edges))
 
 
 def test_one_message_over_too_many_days_is_set_aside(made: Made) -> None:

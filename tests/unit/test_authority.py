@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+
+from ingest.adapters.native import NativeAdapter
+from ingest.authority import Intake, apply
+from ingest.decoded import Decoded, Limits, Verdict
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+PLAIN: dict[str, Any] = {"event_id": "e", "kind": "task", "time": "2026-11-23T10:00:00Z", "source": "s"}
+KIND = "this intake may not deliver this kind"
+SOURCE = "this intake may not deliver this source"
+
+
+def judged(intake: Intake, *messages: Any, limits: Limits | None = None) -> Decoded:
+    texts = pa.array([orjson.dumps(m) for m in messages], pa.large_binary())
+    made = apply(NativeAdapter().decode(texts, limits or Limits(), NOW), intake, limits)
+    made.events.validate(full=True)
+    assert len(made.events) == len(made.message)
+    return made
+
+
+def test_without_configuration() -> None:
+    made = judged(
+        Intake(name="t", claimed_by_others=("opa/*",)),
+        PLAIN,
+        {**PLAIN, "kind": "alert"},
+        {**PLAIN, "kind": "case"},
+        {**PLAIN, "kind": "access"},
+        {**PLAIN, "source": "decision-ledger"},
+        {**PLAIN, "source": "opa/x"},
+        {**PLAIN, "source": "opa"},
+        {**PLAIN, "retention": "legal", "attributes": {"a": 1}},
+    )
+    assert made.message.tolist() == [0, 6, 7]
+    assert made.rejected == [
+        Verdict(1, KIND, None, "kind"), Verdict(2, KIND, None, "kind"), Verdict(3, KIND, None, "kind"),
+        Verdict(4, SOURCE, None, "source"), Verdict(5, SOURCE, None, "source"),
+    ]  # fmt: skip
+    assert made.events["retention"].to_pylist() == ["standard"] * 3
+    assert made.events["attributes"].to_pylist() == [None, None, '{"a":1,"unknown.retention":"legal"}']
+
+
+def test_reserved_kinds_and_our_own_source_cannot_be_configured_away() -> None:
+    intake = Intake(name="t", kinds=frozenset({"alert", "task"}), sources=("*", "decision-ledger"))
+    made = judged(intake, {**PLAIN, "kind": "alert"}, {**PLAIN, "source": "decision-ledger"}, PLAIN)
+    assert made.message.tolist() == [2]
+
+
+def test_configured_sources_kinds_and_classes() -> None:
+    intake = Intake(
+        name="t", kinds=frozenset({"decision"}), sources=("opa/*", "cerbos/eu"),
+        retention_classes=frozenset({"short"}), claimed_by_others=("cerbos/*", "opa/billing"),
+    )  # fmt: skip
+    event = {**PLAIN, "kind": "decision"}
+    made = judged(
+        intake,
+        {**event, "source": "opa/a", "retention": "short"},
+        {**event, "source": "opa/billing"},
+        {**event, "source": "cerbos/eu"},
+        {**event, "source": "cerbos/us"},
+        {**event, "source": "opa/a", "kind": "task"},
+    )
+    assert made.message.tolist() == [0, 2]
+    assert made.events["retention"].to_pylist() == ["short", "standard"]
+    assert [v.field for v in made.rejected] == ["source", "source", "kind"]
+
+
+def test_a_batch_is_rejected_whole_and_the_part_named() -> None:
+    made = judged(Intake(name="t"), [PLAIN, {**PLAIN, "kind": "alert"}], [PLAIN, PLAIN])
+    assert made.message.tolist() == [1, 1]
+    assert made.rejected == [Verdict(0, KIND, 1, "kind")]
+
+
+def test_the_asked_class_never_overwrites_and_respects_the_limit() -> None:
+    limits = Limits(attributes_bytes=60)
+    made = judged(
+        Intake(name="t"),
+        {**PLAIN, "retention": "legal", "attributes": {"unknown.retention": "x"}},
+        {**PLAIN, "retention": "legal", "attributes": {"a": "x" * 50}},
+        limits=Limits(attributes_bytes=70),
+    )
+    assert json.loads(made.events["attributes"][0].as_py()) == {
+        "unknown.retention": "x", "unknown.unknown.retention": "legal",
+    }  # fmt: skip
+    assert [(v.message, v.field) for v in made.rejected] == [(1, "attributes")]
+    assert len(judged(Intake(name="t"), limits=limits).events) == 0
+
+
+def test_unknown_settings_are_refused() -> None:
+    with pytest.raises(ValidationError):
+        Intake(name="t", kind="task")  # type: ignore[call-arg]  # the point of the test
