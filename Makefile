@@ -62,6 +62,7 @@ faults: setup ## the long form of the crash and fault tests (20 kills over a mil
 docs: setup ## the generated pages
 	$(PY) -m ledger.events > docs/event-schema.json.tmp
 	mv docs/event-schema.json.tmp docs/event-schema.json
+	PYTHONPATH=. $(PY) docs/generate.py
 
 format: setup ## let ruff put the sources in order
 	$(BIN)/ruff check --fix $(SOURCES)

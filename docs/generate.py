@@ -16,12 +16,11 @@ from typing import Any, Final
 
 import typer
 
-from ledger.events import FIELDS, VOCABULARIES, json_schema_text
+from ledger.events import FIELDS, VOCABULARIES
 
 DOCS: Final = Path(__file__).resolve().parent
 PROGRAM: Final = "decision-ledger"
 ENVIRONMENT_PREFIX: Final = "DECISION_LEDGER"
-SCHEMA_PAGE: Final = "event-schema.json"
 _PART: Final = re.compile(
     r"(?P<begin><!-- generated: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end -->\n)", re.DOTALL
 )
@@ -48,7 +47,7 @@ def commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
 
 def is_option(parameter: Any) -> bool:
     """Whether it is an option that a user may set, and no argument."""
-    return parameter.param_type_name == "option" and parameter.name != "help"
+    return bool(parameter.param_type_name == "option" and parameter.name != "help")
 
 
 def variable(words: tuple[str, ...], parameter: Any) -> str:
@@ -98,12 +97,11 @@ def renewed(text: str) -> str:
 
 
 def main() -> None:
-    """Write every generated page and part."""
+    """Renew the generated parts of every page."""
     for name in PAGES:
         page = DOCS / name
         page.write_text(renewed(page.read_text("utf-8")), "utf-8")
-    (DOCS / SCHEMA_PAGE).write_text(json_schema_text(), "utf-8")
-    sys.stdout.write(f"wrote {', '.join((*PAGES, SCHEMA_PAGE))}\n")
+    sys.stdout.write(f"wrote {', '.join(PAGES)}\n")
 
 
 def _section(words: tuple[str, ...], command: Any) -> list[str]:
@@ -159,7 +157,7 @@ def _metavar(argument: Any) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "\\<")
 
 
 if __name__ == "__main__":

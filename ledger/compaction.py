@@ -160,7 +160,7 @@ def _merge(writer: Writer, merge: Merge, grace: int) -> Entry:
     path = event_path(merge.retention, merge.date, new_name())
     writer.store.create(path, segment.data)
     merged = CompactedFile(
-        path=path, sha256=segment.sha256, bytes=len(segment.data), rows=segment.rows, holds=_joined(holds)
+        path=path, sha256=segment.sha256, bytes=len(segment.data), rows=segment.rows, holds=_positions(holds)
     )
     return writer.put(
         Compact, {"files": [merged], "removed": [file.path for file in merge.files], "grace": grace}
@@ -205,11 +205,12 @@ def _runs(files: Sequence[LiveFile], target_rows: int) -> Iterable[tuple[LiveFil
         yield tuple(run)
 
 
-def _joined(holds: Sequence[Hold]) -> list[Hold]:
+def _positions(holds: Sequence[Hold]) -> list[Hold]:
+    """The same stretches as positions in the new file, as an entry states them."""
     out: list[Hold] = []
+    edge = 0
     for hold in holds:
-        if out and out[-1].segment == hold.segment and out[-1].to == hold.from_:
-            out[-1] = Hold(segment=hold.segment, from_=out[-1].from_, to=hold.to)
-        else:
-            out.append(hold)
+        end = edge + hold.to - hold.from_
+        out.append(Hold(segment=hold.segment, from_=edge, to=end))
+        edge = end
     return out

@@ -17,14 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import click
+import orjson
 import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from typer.exceptions import TyperException
 
 from ledger.errors import LedgerError, UsageError
+from ledger.note import VerifierKey
 from ledger.signing import SigningKey, find_key
 from ledger.store import Store
 from ledger.stores import open_store
@@ -33,6 +35,8 @@ DEFAULT_LEDGER: Final = "./ledger"
 CONFIG_VARIABLE: Final = "DECISION_LEDGER_CONFIG"
 CONFIG_FILE: Final = "decision-ledger.toml"
 MAX_CONFIG_BYTES: Final = 1_048_576
+TABLE_WIDTH: Final = 10_000
+"""Columns of a printed table before its cells wrap."""
 
 LedgerOption = Annotated[
     str | None,
@@ -73,13 +77,23 @@ def store_at(given: str | None) -> Store:
 def signing_key(given_ledger: str | None, given_key: Path | None, key_id: str | None = None) -> SigningKey:
     """The signing key, found as docs/commands.md says. Raises UsageError where there is none."""
     local = local_folder(ledger_url(given_ledger))
-    path = find_key(local, given_key, key_id)
+    path = find_key(local, given_key, key_id or _key_id(given_ledger))
     if path is None:
         raise UsageError(
             "There is no signing key for this ledger here.",
             "Name it with --key or DECISION_LEDGER_KEY; only `init` makes a new one.",
         )
     return SigningKey(path)
+
+
+def _key_id(given_ledger: str | None) -> str | None:
+    """Eight hex digits by which the user's configuration folder names this ledger's key."""
+    note = store_at(given_ledger).read("ledger.json")
+    try:
+        vkey = orjson.loads(note or b"{}")["vkey"]
+        return VerifierKey.from_text(vkey).key_id.hex()
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, LedgerError):
+        return None
 
 
 def local_folder(url: str) -> Path | None:
@@ -105,7 +119,8 @@ def table_text(columns: list[str], rows: Iterable[Iterable[Any]]) -> str:
         table.add_column(Text(column), overflow="fold")
     for row in rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    console = Console(width=max(80, _width()), no_color=True, highlight=False)
+    # Wide enough that no id is broken over two lines: an id is there to be copied.
+    console = Console(width=TABLE_WIDTH, no_color=True, highlight=False)
     with console.capture() as capture:
         console.print(table)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
@@ -134,11 +149,15 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         say(f"decision-ledger: {error}")
         return error.exit_code
-    except click.exceptions.Abort:
+    except typer.Abort:
         say("decision-ledger: interrupted.")
         return 130
-    except click.ClickException as error:
-        error.show(sys.stderr)
+    except TyperException as error:
+        # Typer brings its own command parser; what it raises for wrong usage can show itself.
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        show(sys.stderr)
         return 2
     except BrokenPipeError:
         # The reader of our output went away: that is its right.
@@ -174,13 +193,14 @@ def _config() -> dict[str, Any]:
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise UsageError(f"The configuration file {path} is larger than {MAX_CONFIG_BYTES} bytes.")
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return _underscored(tomllib.loads(path.read_text("utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"The configuration file {path} is not TOML: {error}.") from None
 
 
-def _width() -> int:
-    try:
-        return os.get_terminal_size().columns
-    except OSError:
-        return 160
+def _underscored(value: dict[str, Any]) -> dict[str, Any]:
+    """Keys as options spell them (`batch-rows`) or as the parser does (`batch_rows`) mean the same."""
+    return {
+        name.replace("-", "_"): _underscored(part) if isinstance(part, dict) else part
+        for name, part in value.items()
+    }

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, product
+from math import prod
 from typing import Final
 
 from ledger.findings import MAX_ROW_FINDINGS, Finding, damage
@@ -18,6 +19,8 @@ from ledger.tiles import BUNDLE_WIDTH
 
 MAX_VIEWS: Final = 4_096
 """Combinations of disagreeing copies that are tried against the checkpoint's root."""
+MAX_MIXED: Final = 64
+"""Mixtures of the copies of one bundle that are tried; beyond it, each copy only as a whole."""
 MAX_MISSING_BUNDLES: Final = 1_024
 """Bundles that are named one by one where a checkpoint covers more than the log holds."""
 
@@ -81,12 +84,18 @@ def read_bundle(number: int, paths: dict[int, str], read: Read) -> Bundle:
 
 def views(bundle: Bundle, tiles: Iterable[Sequence[bytes]]) -> list[Leaves]:
     """The distinct opinions on a bundle's leaf hashes: of each copy, and of each hash tile over it."""
-    width = len(bundle.entries)
     base: Leaves = tuple(None if entry is None else leaf_hash(entry) for entry in bundle.entries)
-    found: dict[Leaves, None] = {base: None}
     opinions: list[Sequence[bytes]] = [list(map(leaf_hash, copy.entries)) for copy in bundle.copies]
-    for opinion in [*opinions, *tiles]:
-        seen = tuple(opinion[:width])
+    opinions += tiles
+    choices: list[dict[bytes | None, None]] = [{} if leaf is None else {leaf: None} for leaf in base]
+    for opinion in opinions:
+        for choice, leaf in zip(choices, opinion, strict=False):
+            choice.setdefault(leaf)
+    if prod(max(1, len(choice)) for choice in choices) <= MAX_MIXED:
+        return [tuple(view) for view in product(*(choice or (None,) for choice in choices))]
+    found: dict[Leaves, None] = {base: None}
+    for opinion in opinions:
+        seen = tuple(opinion[: len(base)])
         found.setdefault((*seen, *base[len(seen) :]))
     return list(found)
 
@@ -150,14 +159,23 @@ def _read_copy(path: str, width: int, data: bytes, first: int) -> Copy:
             break
         entries.append(data[at + 2 : end])
         at = end
+    if cut:
+        # One wrong length shifts all that follows: what comes after it are no entries.
+        whole = next((at for at, entry in enumerate(entries) if not _looks_whole(entry)), len(entries))
+        cut = len(entries) < width or whole < len(entries)
+        entries = entries[:whole] if whole < width else entries
     problem = None
-    if len(entries) > width or (cut and len(entries) == width):
+    if len(entries) > width or (at < len(data) and len(entries) == width):
         message = f"It holds more than the {width} entries that its name says."
         problem = damage("changed", path, message, index=first + width)
     elif len(entries) < width:
         what = "is cut short or malformed" if cut else f"holds {len(entries)} entries, not {width}"
         problem = damage("changed", path, f"The entry bundle {what}.", index=first + len(entries))
     return Copy(path, width, entries[:width], problem)
+
+
+def _looks_whole(entry: bytes) -> bool:
+    return entry[:1] == b"{" and entry[-1:] == b"}"
 
 
 def _top(view: Leaves, size: int) -> bytes | None:

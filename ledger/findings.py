@@ -159,6 +159,10 @@ class Report:
             f"{self.entries} entries, {self.files} files, {self.events} events and {self.deadletters} dead "
             f"letters read ({self.mode})"
         )
-        answer = "verified" if self.ok else f"DAMAGED, {len(self.damaged)} findings"
+        answer = "verified" if self.ok else f"DAMAGED, {_findings(len(self.damaged))}"
         lines.append(f"{answer}: {head}; {read}.")
         return "\n".join(lines) + "\n"
+
+
+def _findings(count: int) -> str:
+    return "1 finding" if count == 1 else f"{count} findings"

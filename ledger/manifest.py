@@ -150,7 +150,7 @@ class Replay(_Part):
 
 
 class Hold(_Part):
-    """Rows [from, to) of a compacted file's next stretch hold rows of an original segment."""
+    """Rows [from, to) of a compacted file are rows of an original segment, in its order."""
 
     segment: str
     from_: Count = Field(alias="from")

@@ -59,7 +59,7 @@ class Original:
 
 @dataclass(frozen=True, slots=True)
 class LiveFile:
-    """A file that must exist now. `holds` fill its rows in order."""
+    """A file that must exist now. `holds` fill its rows in order, each as rows of its original segment."""
 
     path: str
     sha256: str
@@ -275,16 +275,44 @@ class LogState:
                 raise InvalidEntry(f"{path} was named before; a name is used once.")
 
     def _judge_compact(self, entry: Compact | Erase) -> None:
-        inputs = self._live_inputs(entry.removed)
+        self._placed(entry)
         self._judge_new_paths([file.path for file in entry.files])
-        before = _stretches(hold for file in inputs for hold in file.holds if not self._gone(hold.segment))
-        after = _stretches(hold for file in entry.files for hold in file.holds)
-        if before != after:
-            raise InvalidEntry("A compaction does not hold exactly the rows of the files that it removes.")
         for file in entry.files:
             self._judge_output(file)
         if isinstance(entry, Erase):
-            self._judge_erased(entry, {hold.segment for file in inputs for hold in file.holds})
+            self._judge_erased(entry, {hold.segment for file in entry.files for hold in file.holds})
+
+    def _placed(self, entry: Compact | Erase) -> list[tuple[Hold, ...]]:
+        """For each file of the entry, its holds in rows of the original segments.
+
+        The entry states positions in the new file; a segment's rows come in their order, through the
+        entry's files, as the removed files held them.
+        """
+        inputs = self._live_inputs(entry.removed)
+        waiting = _stretches(hold for file in inputs for hold in file.holds if not self._gone(hold.segment))
+        placed = []
+        for file in entry.files:
+            edge, holds = 0, []
+            for hold in file.holds:
+                rows = hold.to - hold.from_
+                stretches = waiting.get(hold.segment)
+                if hold.from_ != edge or rows < 1:
+                    raise InvalidEntry(f"The holds of {file.path} do not follow each other without gap.")
+                if not stretches or stretches[0][1] - stretches[0][0] < rows:
+                    raise InvalidEntry(
+                        f"{file.path} holds rows of {hold.segment} that no file removed with it held."
+                    )
+                start, end = stretches.pop(0)
+                holds.append(Hold(segment=hold.segment, from_=start, to=start + rows))
+                if start + rows < end:
+                    stretches.insert(0, (start + rows, end))
+                edge = hold.to
+            if edge != file.rows:
+                raise InvalidEntry(f"The holds of {file.path} do not fill its rows.")
+            placed.append(tuple(holds))
+        if any(waiting.values()):
+            raise InvalidEntry("A compaction does not hold exactly the rows of the files that it removes.")
+        return placed
 
     def _live_inputs(self, paths: list[str]) -> list[LiveFile]:
         if len(set(paths)) != len(paths):
@@ -295,8 +323,6 @@ class LogState:
         return [self.files[path] for path in paths]
 
     def _judge_output(self, file: CompactedFile) -> None:
-        if sum(hold.to - hold.from_ for hold in file.holds) != file.rows:
-            raise InvalidEntry(f"The holds of {file.path} do not fill its rows.")
         folder = file.path.rpartition("/")[0]
         for hold in file.holds:
             if hold.from_ >= hold.to:
@@ -375,13 +401,12 @@ class LogState:
         self.replayed.update((replay.path, replay.row) for replay in entry.replays)
 
     def _take_compact(self, entry: Compact | Erase) -> None:
+        placed = self._placed(entry)
         deadline = self._deadline(entry.grace)
         for path in entry.removed:
             self._remove_file(path, deadline)
-        for file in entry.files:
-            self._add_file(
-                LiveFile(file.path, file.sha256, file.bytes, file.rows, tuple(file.holds), self.size)
-            )
+        for file, holds in zip(entry.files, placed, strict=True):
+            self._add_file(LiveFile(file.path, file.sha256, file.bytes, file.rows, holds, self.size))
         if isinstance(entry, Erase):
             for rows in entry.rows:
                 self.originals[rows.segment].erased.update(rows.indexes)

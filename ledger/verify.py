@@ -18,14 +18,16 @@ from ledger.checkpoint import Checkpoint
 from ledger.copies import Read
 from ledger.errors import NotALedger, OutsideError, UsageError
 from ledger.findings import Finding, Report, damage, listed
+from ledger.log_view import LogView
 from ledger.note import VerifierKey
 from ledger.protocol import CHECKPOINT
 from ledger.state import LiveFile
 from ledger.store import Store
 from ledger.verify_files import FilesCheck, Progress, facts_of, task_of
-from ledger.verify_folder import LEDGER_JSON, check_folder, is_ledger, ledger_json_vkey
-from ledger.verify_heads import check_against, check_kept, check_signer, parse_kept
-from ledger.verify_log import LogView, check_log, read_key
+from ledger.verify_folder import LEDGER_JSON, check_folder, is_ledger, ledger_json_init, ledger_json_vkey
+from ledger.verify_heads import check_against, check_kept, check_signer, check_witnessed, parse_kept
+from ledger.verify_keys import read_key
+from ledger.verify_log import check_log
 from ledger.verify_offsets import OffsetsCheck
 
 __all__ = ["Finding", "Report", "ledger_json_key", "verify"]
@@ -134,19 +136,19 @@ class _Verification:
         if not is_ledger(listing):
             message = f"There is no ledger at {self.store.url}."
             raise NotALedger(message, "Make one with `decision-ledger init --origin NAME`.")
-        text = ledger_json_vkey(self.read(LEDGER_JSON))
-        hint = read_key(text) if text is not None else None
+        init = ledger_json_init(self.read(LEDGER_JSON))
         known = self.before.size if self.before is not None else 0
-        view = check_log(listing, self.read, pinned=self.pinned, hint=hint, known=known)
+        view = check_log(listing, self.read, pinned=self.pinned, init=init, known=known)
         if self.before is not None and check_kept(view, self.before):
             # The kept head does not vouch for these entries, so nothing of them is known.
-            view = check_log(listing, self.read, pinned=self.pinned, hint=hint)
+            view = check_log(listing, self.read, pinned=self.pinned, init=init)
         return listing, view
 
     def check_files(self, files: list[LiveFile], progress: Progress | None, workers: int) -> None:
         """Check the rows of `files`, the presence and size of all others, and the offsets of all."""
         view = self.view
         found = self.report.findings
+        found += check_witnessed(view, self.read)
         found += check_folder(self.listing, view, self.read)
         found += _lost_ranges(view)
         first = self.before.size if self.before is not None else 0
@@ -176,7 +178,9 @@ class _Verification:
 
     def finish(self) -> None:
         """Drop what a writer explains that went on meanwhile, and put the findings in order."""
-        found = [*self.report.findings, *self.unreadable.values()]
+        # What is there and cannot be read is not missing as well.
+        found = [f for f in self.report.findings if f.kind != "missing" or f.path not in self.unreadable]
+        found += self.unreadable.values()
         if any(f.kind in {"missing", "past-grace", "unreadable"} for f in found) and (
             self.read(CHECKPOINT) != self.checkpoint
         ):
@@ -244,4 +248,4 @@ def _read_copy(store: Store, pinned: VerifierKey | None) -> LogView:
     if not is_ledger(listing):
         raise NotALedger(f"There is no ledger at {store.url}.", "Give the address of a copy of this ledger.")
     read: Callable[[str], bytes | None] = _reader(store, {})
-    return check_log(listing, read, pinned=pinned, hint=pinned)
+    return check_log(listing, read, pinned=pinned)

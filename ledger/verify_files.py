@@ -23,12 +23,14 @@ from ledger.state import LiveFile, LogState
 from ledger.verify_offsets import OffsetsCheck, SealedRows
 from ledger.verify_rows import FileFacts, FileTask, Piece, PieceFacts, check_file
 
-MIN_POOL_ROWS: Final = 150_000
+MIN_POOL_ROWS: Final = 300_000
 """Fewer rows than this are checked in this process: starting others would take longer."""
 TASKS_PER_WORKER: Final = 2
 """Files held in memory per worker: the one it checks and the next one."""
 
 Progress = Callable[[int, int], None]
+Done = tuple[FileTask, FileFacts | None, int]
+"""(task, what the file holds or None where it is gone, its bytes)"""
 
 
 @dataclass(slots=True)
@@ -58,29 +60,27 @@ def task_of(file: LiveFile, state: LogState) -> FileTask | None:
     )
 
 
-def facts_of(
-    tasks: Iterable[FileTask], read: Read, rows: int, workers: int
-) -> Iterator[tuple[FileTask, FileFacts | None, int]]:
-    """(task, what the file holds or None where it is gone, its bytes), in the order of completion.
+def facts_of(tasks: Iterable[FileTask], read: Read, rows: int, workers: int) -> Iterator[Done]:
+    """Check files, in the order of completion.
 
     `rows` is how many rows the tasks have together; large checks are spread over `workers` processes.
     """
     if workers < 2 or rows < MIN_POOL_ROWS:
         for task in tasks:
-            data = read(task.path)
-            yield task, None if data is None else check_file(task, data), len(data or b"")
+            yield _checked_here(task, read)
         return
     # Spawned, not forked: a fork would copy the locks of threads that Arrow runs.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    pool = ProcessPoolExecutor(workers - 1, mp_context=get_context("spawn"))
     try:
-        yield from _pooled(pool, iter(tasks), read, workers * TASKS_PER_WORKER)
+        yield from _shared(pool, iter(tasks), read, (workers - 1) * TASKS_PER_WORKER)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _pooled(
+def _shared(
     pool: ProcessPoolExecutor, tasks: Iterator[FileTask], read: Read, in_flight: int
-) -> Iterator[tuple[FileTask, FileFacts | None, int]]:
+) -> Iterator[Done]:
+    """This process checks files too: it starts at once, and a worker only after a second of imports."""
     running: dict[Future[FileFacts], tuple[FileTask, int]] = {}
     while True:
         for task in islice(tasks, in_flight - len(running)):
@@ -88,27 +88,33 @@ def _pooled(
             if data is None:
                 yield task, None, 0
                 continue
-            running[_submitted(pool, task, data)] = (task, len(data))
-        if not running:
+            try:
+                running[pool.submit(check_file, task, data)] = (task, len(data))
+            except BrokenProcessPool:
+                yield task, check_file(task, data), len(data)
+        mine = next(tasks, None)
+        if mine is not None:
+            yield _checked_here(mine, read)
+        elif not running:
             return
-        for done in wait(running, return_when=FIRST_COMPLETED).done:
+        else:
+            last = next((future for future in reversed(running) if future.cancel()), None)
+            if last is not None:
+                yield _checked_here(running.pop(last)[0], read)
+            else:
+                wait(running, return_when=FIRST_COMPLETED)
+        for done in [future for future in running if future.done()]:
             task, size = running.pop(done)
             try:
-                facts = done.result()
+                yield task, done.result(), size
             except BrokenProcessPool:
-                # A worker died, of memory or of a file that crashes its reader: do the rest here.
-                again = read(task.path)
-                facts = check_file(task, again) if again is not None else FileFacts(task.path, "")
-            yield task, facts, size
+                # A worker died, of memory or of a file that crashes its reader.
+                yield _checked_here(task, read)
 
 
-def _submitted(pool: ProcessPoolExecutor, task: FileTask, data: bytes) -> Future[FileFacts]:
-    try:
-        return pool.submit(check_file, task, data)
-    except BrokenProcessPool:
-        own: Future[FileFacts] = Future()
-        own.set_result(check_file(task, data))
-        return own
+def _checked_here(task: FileTask, read: Read) -> Done:
+    data = read(task.path)
+    return task, None if data is None else check_file(task, data), len(data or b"")
 
 
 @dataclass(slots=True)
@@ -164,7 +170,8 @@ class FilesCheck:
         path, first = pieces[0]
         facts = [piece for _, piece in pieces]
         top = first.root if first.root is not None else _root(facts)
-        if top.hex() != original.ref.root:
+        sound = top.hex() == original.ref.root
+        if not sound:
             where = "Its rows" if path == segment else f"Its rows of {segment}"
             message = f"{where} have the root {top.hex()}, sealed was {original.ref.root}."
             for path, piece in pieces:
@@ -178,6 +185,7 @@ class FilesCheck:
             [SealedRows(path, piece.piece.start - piece.at, piece.keys) for path, piece in pieces],
             letters=isinstance(original.ref, DeadLetterRef),
             whole=not original.erased,
+            sound=sound,
         )
 
     def _judge_summary(self, path: str, ref: SegmentRef, facts: list[PieceFacts], entry: int) -> None:
@@ -185,6 +193,8 @@ class FilesCheck:
         for one in facts:
             for kind, count in one.kinds.items():
                 kinds[kind] = kinds.get(kind, 0) + count
+        if sum(kinds.values()) < ref.rows:
+            return
         if kinds != ref.kinds:
             message = f"Its rows are {kinds}; entry {entry} says {ref.kinds}."
             self.findings.append(damage("summary", path, message, index=entry))

@@ -10,10 +10,12 @@ import orjson
 
 from ledger.copies import Read
 from ledger.findings import Finding, damage, listed
+from ledger.log_view import LogView
 from ledger.manifest import DEAD_LETTERS_FOLDER, EVENTS_FOLDER, instant
 from ledger.merkle import leaf_hash
 from ledger.protocol import CHECKPOINT
-from ledger.verify_log import TILES_FOLDER, WITNESSED, LogView
+from ledger.verify_heads import WITNESSED
+from ledger.verify_log import TILES_FOLDER
 
 LEDGER_JSON: Final = "ledger.json"
 CONFIG_FOLDER: Final = "config"
@@ -33,8 +35,8 @@ def is_ledger(listing: Mapping[str, int]) -> bool:
 def check_folder(listing: Mapping[str, int], view: LogView, read: Read) -> list[Finding]:
     """Files that are extra, left over, removed but alive; `config/` and `ledger.json`."""
     found = [finding for path in listing if (finding := _judge_path(path, view)) is not None]
-    found += _check_configs(listing, view, read)
-    found += _check_ledger_json(listing, view, read)
+    found += _check_configs(view, read)
+    found += _check_ledger_json(view, read)
     return found
 
 
@@ -62,36 +64,41 @@ def _judge_path(path: str, view: LogView) -> Finding | None:
     return None if known else damage("extra", path, "Nothing in the format has this name.")
 
 
-def _check_configs(listing: Mapping[str, int], view: LogView, read: Read) -> list[Finding]:
+def _check_configs(view: LogView, read: Read) -> list[Finding]:
     found = []
     for digest, index in view.configs.items():
         path = f"{CONFIG_FOLDER}/{digest}"
         data = read(path)
         if data is None:
-            if path not in listing:
-                found.append(damage("missing", path, f"Entry {index} refers to it.", index=index))
+            found.append(damage("missing", path, f"Entry {index} refers to it.", index=index))
         elif sha256(data).hexdigest() != digest:
             found.append(damage("changed", path, "Its SHA-256 is not its name.", index=index))
     return found
 
 
-def _check_ledger_json(listing: Mapping[str, int], view: LogView, read: Read) -> list[Finding]:
+def _check_ledger_json(view: LogView, read: Read) -> list[Finding]:
     data = read(LEDGER_JSON)
     if data is None:
-        if LEDGER_JSON in listing:
-            return []
         return [damage("missing", LEDGER_JSON, "The copy of entry 0 is missing; readers do not need it.")]
     value = _json(data)
     if not isinstance(value, dict) or set(value) != {"init", "vkey"} or not isinstance(value["init"], dict):
         return [damage("changed", LEDGER_JSON, "It is not a copy of entry 0 and its key.")]
     if orjson.dumps(value, option=orjson.OPT_SORT_KEYS) != data:
         return [damage("changed", LEDGER_JSON, "It is not in RFC 8785 form.")]
-    if not view.leaves_first:
+    first = view.leaves[0] if view.leaves else None
+    if first is None:
         return []
     init = orjson.dumps(value["init"], option=orjson.OPT_SORT_KEYS)
-    if leaf_hash(init) != view.leaves_first or value["init"].get("vkey") != value["vkey"]:
+    if leaf_hash(init) != first or value["init"].get("vkey") != value["vkey"]:
         return [damage("changed", LEDGER_JSON, "It is not a copy of entry 0 and its key.")]
     return []
+
+
+def ledger_json_init(data: bytes | None) -> bytes | None:
+    """Entry 0 as `ledger.json` has it."""
+    value = _json(data) if data is not None else None
+    init = value.get("init") if isinstance(value, dict) else None
+    return orjson.dumps(init, option=orjson.OPT_SORT_KEYS) if isinstance(init, dict) else None
 
 
 def ledger_json_vkey(data: bytes | None) -> str | None:

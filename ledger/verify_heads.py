@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from ledger.checkpoint import Checkpoint
+from typing import Final
+
+from ledger.checkpoint import Checkpoint, open_checkpoint
+from ledger.copies import Read
 from ledger.errors import LedgerError, UsageError
 from ledger.findings import Finding, damage
+from ledger.log_view import LogView
 from ledger.merkle import leaf_hash
 from ledger.note import SignedNote, VerifierKey
 from ledger.protocol import CHECKPOINT
-from ledger.verify_log import LogView
+
+WITNESSED: Final = "checkpoint.witnessed"
 
 
 def parse_kept(note: bytes) -> Checkpoint:
@@ -33,6 +38,27 @@ def check_kept(view: LogView, kept: Checkpoint) -> list[Finding]:
     if view.tree.root(kept.size) != kept.root:
         message = f"Its first {kept.size} entries are not those that were verified before."
         return [damage("fork", CHECKPOINT, message)]
+    return []
+
+
+def check_witnessed(view: LogView, read: Read) -> list[Finding]:
+    """The newest head that witnesses cosigned: the log must have reached it, with this history."""
+    note = read(WITNESSED)
+    if note is None:
+        return []
+    try:
+        size = Checkpoint.parse(SignedNote.parse(note).text).size
+        key = view.key_after(min(size, view.reach))
+        if key is None:
+            return []
+        head = open_checkpoint(note, key)
+    except LedgerError as error:
+        return [damage("changed", WITNESSED, error.message)]
+    if head.size > view.reach:
+        message = f"Witnesses saw {head.size} entries; the log holds {view.reach}."
+        return [damage("rollback", CHECKPOINT, message, index=view.reach)]
+    if view.complete and view.tree.root(head.size) != head.root:
+        return [damage("fork", WITNESSED, "Witnesses saw another history than the log's.")]
     return []
 
 

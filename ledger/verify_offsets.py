@@ -64,16 +64,20 @@ class OffsetsCheck:
         return [finding for index in empty for finding in self._judge(index)]
 
     def take(
-        self, index: int, original: str, rows: list[SealedRows], *, letters: bool, whole: bool
+        self, index: int, original: str, rows: list[SealedRows], *, letters: bool, whole: bool, sound: bool
     ) -> list[Finding]:
-        """The rows of `original`, sealed by entry `index`. Not `whole`: some are erased or lost."""
+        """The rows of `original`, sealed by entry `index`.
+
+        Not `whole`: some are erased. Not `sound`: they are not what was sealed, so they prove nothing
+        about other entries.
+        """
         account = self._accounts.get(index)
         if account is None or original not in account.waiting:
             return []
         account.waiting.discard(original)
         account.complete = account.complete and whole
         (account.letters if letters else account.events).extend(rows)
-        if original in self._wanted:
+        if original in self._wanted and sound:
             self._remember(original, rows)
         return [] if account.waiting or account.entry.replays else self._judge(index)
 

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
+import pyarrow as pa
+
 from ingest.chunk import Chunk
 from ingest.sources.decompress import Blocks, Bounds, ByteRun, DamagedStream
 from ingest.sources.file_paths import STDIN
@@ -60,7 +62,7 @@ class FileReader:
         self._message_bytes = message_bytes
         self._last_look = not follow
         self._head = b""
-        self._buffer = bytearray()
+        self._buffer = memoryview(b"")
         self._sealed: FilePosition | None = None
         self._after_taken = False
         self._file = stdin if path == STDIN and stdin is not None else _open(path)
@@ -137,10 +139,11 @@ class FileReader:
 
     def _read_raw(self, size: int) -> ByteRun:
         if self._poll is None:
-            # One buffer for all blocks: fresh memory costs more than reading into it.
+            # One buffer for all blocks, and Arrow's, which is aligned: fresh or unaligned memory costs
+            # several times what reading into it does.
             if len(self._buffer) < size:
-                self._buffer = bytearray(size)
-            return memoryview(self._buffer)[: self._file.readinto(memoryview(self._buffer)[:size])]
+                self._buffer = memoryview(pa.allocate_buffer(size))
+            return self._buffer[: self._file.readinto(self._buffer[:size])]
         parts: list[bytes] = []
         have = 0
         while have < size and self._poll.poll(0):

@@ -7,7 +7,7 @@ settings, a replay and an expired segment.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -174,6 +174,15 @@ def commit(made: Made, *stretches: Stretch) -> Append:
     return outcome.entries[0]
 
 
+def positions(holds: Iterable[Hold]) -> list[Hold]:
+    """Holds of original rows, as an entry states them: positions in the new file."""
+    placed: list[Hold] = []
+    for hold in holds:
+        edge = placed[-1].to if placed else 0
+        placed.append(Hold(segment=hold.segment, from_=edge, to=edge + hold.to - hold.from_))
+    return placed
+
+
 def compact(made: Made, paths: Sequence[str], grace: int = 600) -> str:
     """Merge these live files into one; its path."""
     state = made.writer.state
@@ -186,7 +195,7 @@ def compact(made: Made, paths: Sequence[str], grace: int = 600) -> str:
     made.store.create(path, segment.data)
     file = CompactedFile(
         path=path, sha256=segment.sha256, bytes=len(segment.data), rows=segment.rows,
-        holds=[hold for one in files for hold in one.holds],
+        holds=positions(hold for one in files for hold in one.holds),
     )  # fmt: skip
     made.writer.put(Compact, {"files": [file], "removed": list(paths), "grace": grace})
     return path
@@ -243,9 +252,11 @@ def make_ledger(folder: Path, *, entries: int = 300) -> Made:
     names["first"], names["letters"] = first.segments[0].path, first.deadletters[0].path
     for n in range(2):
         start = 122 + 10 * n
-        names[f"part{n}"] = commit(
-            made, stretch(ORDERS, start, [[event(200 + 10 * n + k)] for k in range(10)])
-        ).segments[0].path
+        names[f"part{n}"] = (
+            commit(made, stretch(ORDERS, start, [[event(200 + 10 * n + k)] for k in range(10)]))
+            .segments[0]
+            .path
+        )
     marks["lost"] = made.writer.state.size
     lost = commit(made, stretch(ORDERS, 142, [[event(300 + n)] for n in range(8)], lost=[(145, 149)]))
     names["lost"] = lost.segments[0].path
@@ -276,11 +287,12 @@ def make_ledger(folder: Path, *, entries: int = 300) -> Made:
     old = START - timedelta(days=40)
     expiring = commit(made, stretch(AUDIT, 4, [[event(700, time=old, retention="short")]]))
     names["expired"] = expiring.segments[0].path
+    cutoff = (START - timedelta(days=31)).date().isoformat()
     put(
         Expire,
         {
             "paths": [names["expired"]], "class": "short", "by": "user:ann", "reason": "30 days", "grace": 0,
-            "cutoff": (START - timedelta(days=31)).date().isoformat(),
+            "cutoff": cutoff,
         },
     )  # fmt: skip
     made.keep_head()
@@ -296,7 +308,8 @@ def make_ledger(folder: Path, *, entries: int = 300) -> Made:
     late = commit(made, stretch(ORDERS, 162, [*([event(800 + n)] for n in range(12)), bad]))
     names["late"], names["late letters"] = late.segments[0].path, late.deadletters[0].path
     # The same events again: all duplicates.
-    commit(made, stretch(ORDERS, 175, [[event(800 + n)] for n in range(3)]))
+    repeated = commit(made, stretch(ORDERS, 175, [[event(800 + n)] for n in range(3)]))
+    names["repeated"] = repeated.deadletters[0].path
     names["last"] = commit(made, stretch(ORDERS, 178, [[event(900 + n)] for n in range(5)])).segments[0].path
     made.clock.now += timedelta(minutes=2)
     put(Tick, {})

@@ -97,7 +97,8 @@ class Tampering:
         full = len(entries) // BUNDLE_WIDTH
         for number in range(full):
             self.write(
-                entries_path(number), encode_bundle(entries[number * BUNDLE_WIDTH : (number + 1) * BUNDLE_WIDTH])
+                entries_path(number),
+                encode_bundle(entries[number * BUNDLE_WIDTH : (number + 1) * BUNDLE_WIDTH]),
             )
         rest = entries[full * BUNDLE_WIDTH :]
         for width in range(1, len(rest) + 1):
@@ -116,8 +117,8 @@ class Tampering:
     def next_entry(self, signer: SignerKey = SIGNER, **values: Any) -> bytes:
         root = Tree(map(leaf_hash, self.entries)).root()
         fields: dict[str, Any] = {
-            "index": SIZE, "prev": root.hex(), "time": instant(START), "writer": "other", "software": SOFTWARE,
-            **values,
+            "index": SIZE, "prev": root.hex(), "time": instant(START), "writer": "other",
+            "software": SOFTWARE, **values,
         }  # fmt: skip
         return entry_bytes(sign_entry(Append(**fields), ORIGIN, signer))
 
@@ -144,7 +145,9 @@ def _set(row: int, **values: Any) -> Callable[[list[dict[str, Any]]], object]:
     return lambda rows: rows[row].update(values)
 
 
-def _change_entry(t: Tampering, index: int, old: bytes, new: bytes, *, signer: SignerKey | None = None) -> None:
+def _change_entry(
+    t: Tampering, index: int, old: bytes, new: bytes, *, signer: SignerKey | None = None
+) -> None:
     entries = t.entries
     assert old in entries[index]
     entries[index] = entries[index].replace(old, new, 1)
@@ -200,7 +203,7 @@ def _keep(t: Tampering) -> None:
 
 def _roll_back(t: Tampering, size: int) -> None:
     t.rewrite_log(t.entries[:size], SIGNER)
-    for path in ("late", "late letters", "last"):
+    for path in ("late", "late letters", "repeated", "last"):
         t.write(path, None)
 
 
@@ -215,13 +218,11 @@ def _seal_invalid(t: Tampering, **values: Any) -> None:
 
 
 def _lost_race(t: Tampering, signer: SignerKey) -> None:
-    entries = decode_bundle(t.read(FULL))[:20]
-    own = SignerKey(ORIGIN, SEED) if signer is SIGNER else signer
+    entries = t.entries[:20]
     note = parse_entry(t.entries[21]).model_copy(
         update={"index": 20, "prev": Tree(map(leaf_hash, entries)).root().hex(), "writer": "stalled"}
     )
-    signing = SIGNER if t.made.writer.log.state.keys[-1] == SIGNER.verifier and signer is SIGNER else own
-    data = entry_bytes(sign_entry(note, ORIGIN, signing))
+    data = entry_bytes(sign_entry(note, ORIGIN, signer))
     t.write(entries_path(0, 21), encode_bundle([*entries, data]))
 
 
@@ -240,12 +241,18 @@ def _partials(first: int, *, kind: str = "changed", index: int | None = None) ->
     return tuple(on(kind, entries_path(1, width), index) for width in range(first, WIDTH + 1))
 
 
+UNSEALED = tuple(on("unsealed", name) for name in ("late", "late letters", "repeated", "last"))
+
 SEGMENTS = [
     Case("a byte of a segment's footer", lambda t: t.flip("first", -12), (on("changed", "first"),)),
-    Case("a segment cut short", lambda t: t.write("first", t.read("first")[:-100]), (on("changed", "first"),)),
+    Case(
+        "a segment cut short", lambda t: t.write("first", t.read("first")[:-100]), (on("changed", "first"),)
+    ),
     Case("an empty segment", lambda t: t.write("first", b""), (on("changed", "first"),)),
     Case(
-        "bytes after the sealed file", lambda t: t.write("first", t.read("first") + b"x"), (on("changed", "first"),)
+        "bytes after the sealed file",
+        lambda t: t.write("first", t.read("first") + b"x"),
+        (on("changed", "first"),),
     ),
     Case(
         "two segments swapped",
@@ -303,16 +310,22 @@ SEGMENTS = [
         "a row of another topic",
         lambda t: t.rows("last", _set(0, topic_id=None)),
         (
-            on("changed", "last"), on("root", "last"), on("row", "last", None, 0), on("offsets", HEAD, 298),
+            on("changed", "last"),
+            on("root", "last"),
+            on("row", "last", None, 0),
+            on("offsets", HEAD, 298),
         ),
-    ),  # fmt: skip
+    ),
     Case(
         "a row in a skipped range",
         lambda t: t.rows("first", _set(0, record_offset=105)),
         (
-            on("changed", "first"), on("root", "first"), on("row", "first", None, 0), on("offsets", FULL, 1),
+            on("changed", "first"),
+            on("root", "first"),
+            on("row", "first", None, 0),
+            on("offsets", FULL, 1),
         ),
-    ),  # fmt: skip
+    ),
     Case(
         "a row of another class",
         lambda t: t.rows("first", _set(4, retention="short")),
@@ -380,16 +393,24 @@ LETTERS = [
     Case(
         "a dead letter's status",
         lambda t: t.letters("letters", _set(1, status="rejected")),
-        (on("changed", "letters"), on("root", "letters"), on("offsets", FULL, 1)),
+        (
+            on("changed", "letters"),
+            on("root", "letters"),
+            # One rejected too many, one ignored too few.
+            on("offsets", FULL, 1),
+            on("offsets", FULL, 1),
+        ),
     ),
     Case(
         "a dead letter with an unknown status",
         lambda t: t.letters("letters", _set(1, status="fine")),
         (
-            on("changed", "letters"), on("root", "letters"), on("row", "letters", None, 1),
+            on("changed", "letters"),
+            on("root", "letters"),
+            on("row", "letters", None, 1),
             on("offsets", FULL, 1),
         ),
-    ),  # fmt: skip
+    ),
     Case(
         "a dead letter's digest",
         lambda t: t.letters("letters", _set(1, digest="x")),
@@ -406,16 +427,21 @@ LETTERS = [
 LOG = [
     Case("a byte of an entry", lambda t: t.flip(FULL, 40), (on("changed", FULL, 0),)),
     Case("a full bundle cut short", lambda t: t.write(FULL, t.read(FULL)[:-1]), (on("changed", FULL, 255),)),
-    Case("bytes after a full bundle", lambda t: t.write(FULL, t.read(FULL) + b"xy"), (on("changed", FULL, 256),)),
+    Case(
+        "bytes after a full bundle",
+        lambda t: t.write(FULL, t.read(FULL) + b"xy"),
+        (on("changed", FULL, 256),),
+    ),
     Case(
         "an entry after a full bundle",
         lambda t: t.write(FULL, t.read(FULL) + encode_bundle([t.entries[0]])),
         (on("changed", FULL, 256),),
     ),
-    Case("a full bundle gone", lambda t: t.write(FULL, None), (on("missing", FULL),)),
     Case(
         "two entries exchanged",
-        lambda t: t.write(FULL, encode_bundle([*t.entries[:30], t.entries[31], t.entries[30], *t.entries[32:256]])),
+        lambda t: t.write(
+            FULL, encode_bundle([*t.entries[:30], t.entries[31], t.entries[30], *t.entries[32:256]])
+        ),
         (on("changed", FULL, 30), on("changed", FULL, 31)),
     ),
     Case(
@@ -436,7 +462,11 @@ LOG = [
         lambda t: t.write(HEAD, t.read(HEAD) + encode_bundle([t.next_entry()])),
         (on("changed", HEAD, SIZE),),
     ),
-    Case("bytes after the head's bundle", lambda t: t.write(HEAD, t.read(HEAD) + b"\0"), (on("changed", HEAD, SIZE),)),
+    Case(
+        "bytes after the head's bundle",
+        lambda t: t.write(HEAD, t.read(HEAD) + b"\0"),
+        (on("changed", HEAD, SIZE),),
+    ),
     Case(
         "the head's bundle one entry short",
         lambda t: t.write(HEAD, encode_bundle(t.entries[256:-1])),
@@ -482,18 +512,24 @@ LOG = [
         lambda t: t.write("tile/0/002.p/1", bytes(32)),
         (on("extra", "tile/0/002.p/1"),),
     ),
-    Case("a tile of a level too high", lambda t: t.write("tile/5/000.p/1", bytes(32)), (on("extra", "tile/5/000.p/1"),)),
+    Case(
+        "a tile of a level too high",
+        lambda t: t.write("tile/5/000.p/1", bytes(32)),
+        (on("extra", "tile/5/000.p/1"),),
+    ),
     Case("no tile's name", lambda t: t.write("tile/0/0", bytes(32)), (on("extra", "tile/0/0"),)),
     Case(
         "an entry and a tile, each on its own",
         lambda t: (t.flip(HEAD, -20), t.flip("tile/0/000", 5), t.flip(f"tile/0/001.p/{WIDTH}", 5)),
         (
-            on("changed", HEAD, SIZE - 1), on("changed", "tile/0/000"), on("changed", f"tile/0/001.p/{WIDTH}"),
+            on("changed", HEAD, SIZE - 1),
+            on("changed", "tile/0/000"),
+            on("changed", f"tile/0/001.p/{WIDTH}"),
         ),
-    ),  # fmt: skip
+    ),
     Case(
         "a stalled writer's partial beside the full bundle",
-        lambda t: _lost_race(t, SignerKey(ORIGIN, SEED)),
+        lambda t: _lost_race(t, SIGNER),
         (),
         (on("lost-race", entries_path(0, 21), 20),),
     ),
@@ -531,7 +567,9 @@ LOG = [
         (on("entry", NEXT, SIZE),),
     ),
     Case(
-        "a sealed entry on another history", lambda t: _seal_invalid(t, prev="00" * 32), (on("entry", NEXT, SIZE),)
+        "a sealed entry on another history",
+        lambda t: _seal_invalid(t, prev="00" * 32),
+        (on("entry", NEXT, SIZE),),
     ),
     Case(
         "a sealed entry by another key",
@@ -603,21 +641,26 @@ HEADS = [
         lambda t: (_roll_back(t, 296), _keep(t)),
         (on("rollback", "checkpoint", 296),),
     ),
-    Case("a fork by the key's holder, against a kept head", lambda t: (_fork(t, 290), _keep(t)), (
-        on("fork", "checkpoint"),
-    ), (on("unsealed", "late"), on("unsealed", "late letters"), on("unsealed", "last"))),
+    Case(
+        "a fork by the key's holder, against a kept head",
+        lambda t: (_fork(t, 290), _keep(t)),
+        (on("fork", "checkpoint"),),
+        UNSEALED,
+    ),
     Case(
         "a fork by the key's holder, against a copy",
         lambda t: (_fork(t, 290), t.options.update(against=t.made.store)),
         (on("fork", entries_path(1, WIDTH + 3), 290),),
-        (on("unsealed", "late"), on("unsealed", "late letters"), on("unsealed", "last")),
+        UNSEALED,
     ),
     Case("an older copy", lambda t: t.options.update(against=_older_copy(t))),
     Case("a wrong key", _other_ledger, (on("wrong-key", "checkpoint"),)),
     Case("the second key as pin", lambda t: t.options.update(vkey=SIGNER.verifier)),
     Case("no pin", lambda t: t.options.update(vkey=None)),
     Case("a witnessed head", lambda t: _witness(t, 298)),
-    Case("a witnessed head of a longer log", lambda t: _witness(t, 301), (on("rollback", "checkpoint", SIZE),)),
+    Case(
+        "a witnessed head of a longer log", lambda t: _witness(t, 301), (on("rollback", "checkpoint", SIZE),)
+    ),
     Case(
         "a witnessed head of another log",
         lambda t: _witness(t, 298, honest=False),
@@ -637,7 +680,9 @@ NEXTS = [
         (),
         (on("uncovered", NEXT, SIZE),),
     ),
-    Case("a next entry by another key", lambda t: t.add_next(t.next_entry(FOREIGN)), (on("entry", NEXT, SIZE),)),
+    Case(
+        "a next entry by another key", lambda t: t.add_next(t.next_entry(FOREIGN)), (on("entry", NEXT, SIZE),)
+    ),
     Case(
         "a next entry on another history",
         lambda t: t.add_next(t.next_entry(prev="11" * 32)),
@@ -660,7 +705,11 @@ NEXTS = [
 
 FOLDER = [
     Case("ledger.json gone", lambda t: t.write("ledger.json", None), (on("missing", "ledger.json"),)),
-    Case("another key in ledger.json", lambda t: _ledger_json(t, vkey=FOREIGN.vkey), (on("changed", "ledger.json"),)),
+    Case(
+        "another key in ledger.json",
+        lambda t: _ledger_json(t, vkey=FOREIGN.vkey),
+        (on("changed", "ledger.json"),),
+    ),
     Case("a field more in ledger.json", lambda t: _ledger_json(t, more=1), (on("changed", "ledger.json"),)),
     Case(
         "a space in ledger.json",
@@ -669,7 +718,11 @@ FOLDER = [
     ),
     Case("ledger.json is none", lambda t: t.write("ledger.json", b"\xff\0"), (on("changed", "ledger.json"),)),
     Case("a file in the root", lambda t: t.write("notes.txt", b""), (on("extra", "notes.txt"),)),
-    Case("a file in a strange folder", lambda t: t.write("backup/checkpoint", b""), (on("extra", "backup/checkpoint"),)),
+    Case(
+        "a file in a strange folder",
+        lambda t: t.write("backup/checkpoint", b""),
+        (on("extra", "backup/checkpoint"),),
+    ),
     Case("a private key in the folder", lambda t: t.write("ledger.key", b"x"), (on("extra", "ledger.key"),)),
     Case("a lock in a folder", lambda t: t.write("tile/x.lock", b""), (on("extra", "tile/x.lock"),)),
     Case("a file with the folder's name", lambda t: t.write("events", b""), (on("extra", "events"),)),
@@ -679,7 +732,11 @@ FOLDER = [
     ),
     Case(
         "temporary files",
-        lambda t: (t.write("ab.tmp", b""), t.write("tile/entries/cd.tmp", b""), t.write("events/ef.tmp", b"")),
+        lambda t: (
+            t.write("ab.tmp", b""),
+            t.write("tile/entries/cd.tmp", b""),
+            t.write("events/ef.tmp", b""),
+        ),
         (),
         (on("temporary", "ab.tmp"), on("temporary", "tile/entries/cd.tmp"), on("temporary", "events/ef.tmp")),
     ),
@@ -704,12 +761,19 @@ FOLDER = [
     Case("an erased segment back", lambda t: t.write("short", b"x"), (on("past-grace", "short", 8),)),
     Case(
         "much at once",
-        lambda t: (t.write("first", None), t.flip("last", -12), t.flip(FULL, 40), t.write("x", b""), t.flip("ledger.json", 9)),
+        lambda t: [
+            t.write("first", None),
+            t.flip("last", -12),
+            t.flip(FULL, -40),
+            t.write("x", b""),
+        ],
         (
-            on("missing", "first", 1), on("changed", "last"), on("changed", FULL, 0), on("extra", "x"),
-            on("changed", "ledger.json"),
+            on("missing", "first", 1),
+            on("changed", "last"),
+            on("changed", FULL, 255),
+            on("extra", "x"),
         ),
-    ),  # fmt: skip
+    ),
 ]
 
 CASES = [*SEGMENTS, *LETTERS, *LOG, *HEADS, *NEXTS, *FOLDER]
@@ -798,6 +862,17 @@ def test_an_untouched_ledger_is_clean_but_for_its_lost_range(made: Made) -> None
     assert report.head.size == SIZE
 
 
+def test_a_lost_bundle_is_the_only_damage_that_is_named(made: Made) -> None:
+    tampering = Tampering(made, made.store.fork())
+    tampering.write(FULL, None)
+
+    report = run(tampering)
+
+    # What the lost entries sealed cannot be told from left-overs; the second key was in them.
+    assert [(f.kind, f.path) for f in report.damaged] == [("missing", FULL)], report.text()
+    assert {f.kind for f in report.listed} == {"unsealed"}
+
+
 def test_nothing_of_a_ledger_is_no_ledger() -> None:
     store = SimulatedStore()
     with pytest.raises(NotALedger):
@@ -814,16 +889,19 @@ def test_a_removed_file_is_pending_within_its_grace(tmp_path: Path) -> None:
     from tests.faults.ledger_maker import ORDERS, commit, compact, event, stretch
 
     made = new_ledger(tmp_path)
-    paths = [
-        commit(made, stretch(ORDERS, n, [[event(n)]])).segments[0].path for n in range(2)
-    ]
+    paths = [commit(made, stretch(ORDERS, n, [[event(n)]])).segments[0].path for n in range(2)]
     compact(made, paths, grace=60)
     report = verify(made.store, vkey=made.vkey)
     assert report.ok
-    assert sorted((f.kind, f.path, f.index) for f in report.findings) == sorted(("pending", p, 3) for p in paths)
+    assert sorted((f.kind, f.path, f.index) for f in report.findings) == sorted(
+        ("pending", p, 3) for p in paths
+    )
 
     made.clock.now += timedelta(seconds=61)
     made.writer.put(Note, {"text": "later"})
+    for path in paths:
+        # The writer has swept them; someone puts them back.
+        made.store.tamper(path, b"x")
     report = verify(made.store, vkey=made.vkey)
     assert sorted((f.kind, f.path, f.index) for f in report.damaged) == sorted(
         ("past-grace", p, 3) for p in paths
@@ -833,7 +911,7 @@ def test_a_removed_file_is_pending_within_its_grace(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["first", "late", "letters", "compacted", "erased"])
 def test_no_byte_of_a_file_can_change_unseen(made: Made, name: str) -> None:
     size = len(Tampering(made, made.store.fork()).read(name))
-    for at in range(0, size, max(1, size // 60)):
+    for at in range(0, size, max(1, size // 12)):
         tampering = Tampering(made, made.store.fork())
         tampering.flip(name, at)
         damaged = run(tampering).damaged
@@ -844,7 +922,7 @@ def test_no_byte_of_a_file_can_change_unseen(made: Made, name: str) -> None:
 @pytest.mark.parametrize("name", ["checkpoint", "ledger.json", FULL, HEAD, "tile/0/000"])
 def test_no_byte_of_the_log_can_change_unseen(made: Made, name: str) -> None:
     size = len(made.store.objects[name])
-    for at in range(0, size, max(1, size // 25)):
+    for at in range(0, size, max(1, size // 10)):
         tampering = Tampering(made, made.store.fork())
         tampering.flip(name, at)
         report = run(tampering)
@@ -852,7 +930,8 @@ def test_no_byte_of_the_log_can_change_unseen(made: Made, name: str) -> None:
 
 
 def test_no_file_can_go_unseen(made: Made) -> None:
-    for path in made.store.objects:
+    partial = [path for path in made.store.objects if ".p/" in path]
+    for path in sorted(set(made.store.objects) - set(partial)) + partial[::6]:
         tampering = Tampering(made, made.store.fork())
         tampering.write(path, None)
         assert [(f.kind, f.path) for f in run(tampering).damaged] == [("missing", path)]
