@@ -54,7 +54,8 @@ def task_of(file: LiveFile, state: LogState) -> FileTask | None:
         original = state.originals.get(hold.segment)
         rows = original.ref.rows if original is not None else 0
         erased = sorted(row for row in original.erased if hold.from_ <= row < hold.to) if original else ()
-        pieces.append(Piece(hold.segment, hold.from_, hold.to, rows, tuple(erased)))
+        top = original.ref.root if original is not None else ""
+        pieces.append(Piece(hold.segment, hold.from_, hold.to, rows, tuple(erased), top))
     return FileTask(
         file.path, file.sha256, file.bytes, file.rows, place[0] if place else None, day, tuple(pieces)
     )

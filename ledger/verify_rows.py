@@ -44,7 +44,7 @@ Key = tuple[str, bool, int]
 class Piece:
     """Rows [start, end) of an original segment of `rows` rows, as a file holds them.
 
-    `erased` are the erased ones of them, counted in the original.
+    `erased` are the erased ones of them, counted in the original; `root` is the original's, in hex.
     """
 
     segment: str
@@ -52,6 +52,7 @@ class Piece:
     end: int
     rows: int
     erased: tuple[int, ...] = ()
+    root: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +169,11 @@ def _check_table(task: FileTask, data: bytes, facts: FileFacts) -> None:
 
 
 def _gather(task: FileTask, file: pq.ParquetFile, facts: FileFacts) -> list[_Gathered]:
-    parts = []
-    edge = 0
-    for piece in task.pieces:
-        parts.append(_Gathered(PieceFacts(piece, edge)))
-        edge += piece.end - piece.start
-    if facts.rows > edge and parts:
-        # Rows too many: they count to the last piece, whose root then shows it.
-        edge = facts.rows
-    starts = [part.facts.at for part in parts]
-    ends = [*starts[1:], edge]
+    spans = _spans(task, file, facts)
+    parts = [
+        _Gathered(PieceFacts(piece, start)) for piece, (start, _) in zip(task.pieces, spans, strict=True)
+    ]
+    ends = [end for _, end in spans]
     at, current = 0, 0
     for batch in file.iter_batches(batch_size=BATCH_ROWS, use_threads=False):
         if facts.sha256 != task.sha256:
@@ -194,10 +190,41 @@ def _gather(task: FileTask, file: pq.ParquetFile, facts: FileFacts) -> list[_Gat
                 rows = table if take == len(table) else table.slice(done, take)
                 _check_rows(task, part, rows, at + done, facts)
                 done += take
-            if at + done == ends[current]:
+            while current < len(parts) and at + done >= ends[current]:
                 current += 1
         at += len(table)
     return parts
+
+
+def _spans(task: FileTask, file: pq.ParquetFile, facts: FileFacts) -> list[tuple[int, int]]:
+    """Which rows of the file are whose. Where there are too many or too few, the roots of the pieces
+    before and after tell in which one, so that those are not blamed."""
+    lengths = [piece.end - piece.start for piece in task.pieces]
+    first, last = 0, len(lengths)
+    start, end = 0, facts.rows
+    if facts.rows != task.rows and last > 1:
+        scratch = FileFacts(task.path, "")
+        leaves: list[bytes] = []
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, use_threads=False):
+            batch.validate(full=True)
+            leaves += _leaves(task, pa.Table.from_batches([batch]), 0, scratch)
+        while first < last and _is_whole(task.pieces[first], leaves[start : start + lengths[first]]):
+            start, first = start + lengths[first], first + 1
+        while last > first and _is_whole(
+            task.pieces[last - 1], leaves[max(0, end - lengths[last - 1]) : end]
+        ):
+            end, last = end - lengths[last - 1], last - 1
+    spans: list[tuple[int, int]] = []
+    at = 0
+    for place, length in enumerate(lengths):
+        stop = end if place == last - 1 else min(at + length, facts.rows if place >= last else end)
+        spans.append((at, max(at, stop)))
+        at = spans[-1][1]
+    return spans
+
+
+def _is_whole(piece: Piece, leaves: list[bytes]) -> bool:
+    return len(leaves) == piece.rows == piece.end - piece.start and root(leaves).hex() == piece.root
 
 
 def _leaves(task: FileTask, table: pa.Table, at: int, facts: FileFacts) -> list[bytes]:
@@ -316,13 +343,13 @@ def _coordinates(table: pa.Table, index: Int64s, *, letters: bool) -> Iterator[t
     code = ((topic + 1) * (len(ids) + 1) + topic_id + 1) * len(numbers) + number
     _, firsts = np.unique(code, return_index=True)
     for first in firsts.tolist():
-        identity = ids[topic_id[first]] if topic_id[first] >= 0 else None
-        if identity is None and topic[first] >= 0:
-            identity = topics[topic[first]]
-        if identity is None or not 0 <= partition[first] <= INT_MAX:
+        name: str | None = ids[topic_id[first]] if topic_id[first] >= 0 else None
+        if name is None and topic[first] >= 0:
+            name = topics[topic[first]]
+        if name is None or not 0 <= partition[first] <= INT_MAX:
             continue
         rows = slice(None) if len(firsts) == 1 else code == code[first]
-        key = (identity, bool(topic_id[first] >= 0), int(partition[first]))
+        key = (name, bool(topic_id[first] >= 0), int(partition[first]))
         yield (
             key,
             Coordinates(index[rows], offset[rows], part[rows], None if status is None else status[rows]),

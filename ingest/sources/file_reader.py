@@ -143,7 +143,9 @@ class FileReader:
             # several times what reading into it does.
             if len(self._buffer) < size:
                 self._buffer = memoryview(pa.allocate_buffer(size))
-            return self._buffer[: self._file.readinto(self._buffer[:size])]
+            # Files and pipes opened for reading all have it; the abstract type does not say so.
+            read = self._file.readinto(self._buffer[:size])  # type: ignore[attr-defined]
+            return self._buffer[:read]
         parts: list[bytes] = []
         have = 0
         while have < size and self._poll.poll(0):

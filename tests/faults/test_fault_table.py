@@ -179,7 +179,7 @@ def test_the_table_names_every_durable_step_of_a_commit(bases: dict[str, Base], 
     for where, table in (("in a bundle", IN_A_BUNDLE), ("at its end", AT_ITS_END)):
         store = bases[where].store.fork()
         writer = Writer(store, bases[where].key(tmp_path / where), clock=Clock())
-        assert store.steps == ()
+        assert not store.steps
         writer.commit(batch())
         for at in table:
             found = [step for step in store.steps if step.op == at.op and fnmatchcase(step.path, at.path)]

@@ -371,6 +371,26 @@ SEGMENTS = [
         lambda t: t.rows("compacted", _set(13, decision="deny")),
         (on("changed", "compacted"), on("root", "compacted", None, 10)),
     ),
+    Case(
+        "a row of a compacted file removed",
+        lambda t: t.rows("compacted", lambda rows: rows.pop(3)),
+        (
+            on("changed", "compacted"),
+            on("rows", "compacted"),
+            on("root", "compacted", None, 0),
+            on("offsets", FULL, 2),
+        ),
+    ),
+    Case(
+        "a row added to a compacted file",
+        lambda t: t.rows("compacted", lambda rows: rows.insert(12, rows[3])),
+        (
+            on("changed", "compacted"),
+            on("rows", "compacted"),
+            on("root", "compacted", None, 10),
+            on("row", "compacted", None, 12),
+        ),
+    ),
     Case("a compacted file gone", lambda t: t.write("compacted", None), (on("missing", "compacted", 7),)),
     Case(
         "columns of another schema",
