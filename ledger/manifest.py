@@ -336,8 +336,14 @@ def parse_entry(data: bytes) -> Entry:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise InvalidEntry(f"An entry is not JSON: {error}.") from None
-    if _canonical(value) != data:
+    try:
+        canonical = _canonical(value)
+    except orjson.JSONEncodeError as error:  # nested deeper than it writes, though it reads it
+        raise InvalidEntry(f"An entry is not in RFC 8785 form: {error}.") from None
+    if canonical != data:
         raise InvalidEntry("An entry is not in RFC 8785 form.")
+    if not isinstance(value, dict) or "v" not in value:
+        raise InvalidEntry("An entry does not say which version of the format it has.")
     try:
         entry = _ENTRY.validate_json(data)
     except ValidationError as error:

@@ -197,8 +197,11 @@ def _gather(task: FileTask, file: pq.ParquetFile, facts: FileFacts) -> list[_Gat
 
 
 def _spans(task: FileTask, file: pq.ParquetFile, facts: FileFacts) -> list[tuple[int, int]]:
-    """Which rows of the file are whose. Where there are too many or too few, the roots of the pieces
-    before and after tell in which one, so that those are not blamed."""
+    """Which rows of the file are whose.
+
+    Where there are too many or too few, the roots of the pieces before and after tell in which one,
+    so that those are not blamed.
+    """
     lengths = [piece.end - piece.start for piece in task.pieces]
     first, last = 0, len(lengths)
     start, end = 0, facts.rows

@@ -121,7 +121,7 @@ class LineSplitter:
         values = pa.LargeBinaryArray.from_buffers(pa.large_binary(), rows, [None, pa.py_buffer(places), text])
         raw = data[int(edges[0]) : int(edges[-1])]
         before, before_bytes = self.digest.copy(), self.read_bytes
-        self.digest.update(raw)
+        self.digest.update(raw)  # type: ignore[arg-type]  # arrays are buffers; typed so from 3.12 on
         self.read_bytes += len(raw)
         after = (self.read_bytes, self.digest.hexdigest())
 
@@ -130,7 +130,7 @@ class LineSplitter:
                 return after
             size = int(edges[messages] - edges[0])
             digest = before.copy()
-            digest.update(raw[:size])
+            digest.update(raw[:size])  # type: ignore[arg-type]  # as above
             return before_bytes + size, digest.hexdigest()
 
         offset, self.offset = self.offset, self.offset + rows

@@ -17,7 +17,7 @@ from ledger.copies import agree_on, read_bundle, views
 from ledger.errors import OutsideError, UsageError
 from ledger.findings import MAX_ROW_FINDINGS, Finding, row_findings
 from ledger.local_store import LocalStore
-from ledger.manifest import Note, OffsetsRow
+from ledger.manifest import InvalidEntry, Note, OffsetsRow, parse_entry
 from ledger.merkle import leaf_hash, root
 from ledger.tiles import encode_bundle
 from ledger.verify import ledger_json_key, verify
@@ -325,3 +325,9 @@ def test_the_root_finds_the_right_mixture_of_copies(size: int, data: st.DataObje
     leaves = [leaf_hash(entry) for entry in entries]
     chosen = agree_on([views(bundle, [tile])], size, root(leaves))
     assert chosen == [tuple(leaves)]
+
+
+@pytest.mark.parametrize("data", [b"[" * 600 + b"]" * 600, b"7", b'{"kind":"note","text":"no version"}'])
+def test_what_is_no_entry_is_refused_as_one(data: bytes) -> None:
+    with pytest.raises(InvalidEntry):
+        parse_entry(data)
