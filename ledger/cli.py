@@ -37,7 +37,7 @@ from ledger.reader import Ledger
 from ledger.signing import SigningKey, create_key, default_key_path, find_key
 from ledger.stores import open_store
 from ledger.trace import render
-from ledger.verify import ledger_json_key, verify
+from ledger.verify import verify
 from ledger.writer import Writer, create_ledger
 
 DEFAULT_ROWS: Final = 1_000
@@ -372,8 +372,7 @@ def _trusted(
     elif signing is not None:
         pinned = signing.verifier
     else:
-        found = ledger_json_key(store_at(url))
-        return found, None, "Warning: not pinned. The key was taken from the ledger itself; give --vkey."
+        return None, None, "Warning: not pinned. The key was taken from the ledger itself; give --vkey."
     same = signing is not None and signing.verifier.text == pinned.text
     return pinned, signing.kept_head() if signing is not None and same else None, None
 
