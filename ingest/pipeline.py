@@ -156,7 +156,14 @@ class Pipeline:
                 self._handed.join()
                 self.source.flushed()
             if self.source.finished:
-                break
+                if batch.stretches:
+                    self._hand_over(batch)
+                    batch = _Batch()
+                # Only what is sealed is finished: a batch still under way may yet be fenced.
+                self._handed.join()
+                if self._fenced.empty():
+                    break
+                continue
             if not batch.stretches and time.monotonic() - last_commit >= TICK_SECONDS:
                 self._handed.join()
                 self.writer.tick()

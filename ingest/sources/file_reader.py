@@ -9,7 +9,8 @@ import select
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from io import BufferedIOBase, RawIOBase
+from typing import Final
 
 import pyarrow as pa
 
@@ -25,6 +26,9 @@ MAX_FIRST_LINE_BYTES: Final = 64 * 1024 * 1024
 PIPE_BYTES: Final = 65_536
 AS_REMEDY: Final = "Give this file its own stream with --as NAME, or restore the file that was read before."
 _JSON_SUFFIXES: Final = (".json", ".json.gz", ".json.zst")
+
+
+Readable = RawIOBase | BufferedIOBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class FileReader:
         follow: bool,
         message_bytes: int,
         bounds: Bounds,
-        stdin: BinaryIO | None,
+        stdin: Readable | None,
     ) -> None:
         self.path = path
         self.key: OffsetKey | None = None
@@ -143,9 +147,7 @@ class FileReader:
             # several times what reading into it does.
             if len(self._buffer) < size:
                 self._buffer = memoryview(pa.allocate_buffer(size))
-            # Files and pipes opened for reading all have it; the abstract type does not say so.
-            read = self._file.readinto(self._buffer[:size])  # type: ignore[attr-defined]
-            return self._buffer[:read]
+            return self._buffer[: self._file.readinto(self._buffer[:size]) or 0]
         parts: list[bytes] = []
         have = 0
         while have < size and self._poll.poll(0):
@@ -275,7 +277,7 @@ class FileReader:
         )
 
 
-def _open(path: str) -> BinaryIO:
+def _open(path: str) -> Readable:
     try:
         if path == STDIN:
             return os.fdopen(0, "rb", buffering=0, closefd=False)
@@ -287,7 +289,7 @@ def _open(path: str) -> BinaryIO:
         ) from error
 
 
-def _mode(file: BinaryIO) -> int | None:
+def _mode(file: Readable) -> int | None:
     """The file's mode, or None for one that lives in memory."""
     try:
         return os.fstat(file.fileno()).st_mode
@@ -295,6 +297,6 @@ def _mode(file: BinaryIO) -> int | None:
         return None
 
 
-def _identity(file: BinaryIO) -> tuple[int, int]:
+def _identity(file: Readable) -> tuple[int, int]:
     status = os.fstat(file.fileno())
     return (status.st_dev, status.st_ino)

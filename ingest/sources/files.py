@@ -13,14 +13,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from ingest.chunk import Chunk
 from ingest.decoded import Limits
 from ingest.sources import Polled
 from ingest.sources.decompress import Bounds
 from ingest.sources.file_paths import STDIN, expand
-from ingest.sources.file_reader import AS_REMEDY, FilePosition, FileReader
+from ingest.sources.file_reader import AS_REMEDY, FilePosition, FileReader, Readable
 from ledger.errors import LedgerError, UsageError
 from ledger.manifest import OffsetKey
 
@@ -50,7 +50,7 @@ class FileSource:
         bounds: Bounds | None = None,
         look_seconds: float = LOOK_SECONDS,
         wait: Callable[[float], None] = time.sleep,
-        stdin: BinaryIO | None = None,
+        stdin: Readable | None = None,
     ) -> None:
         self._paths = list(paths)
         self._position = position

@@ -119,9 +119,10 @@ class LineSplitter:
         """Lines that lie with line ends between `edges` of `data`, without between `places` of `text`."""
         rows = len(places) - 1
         values = pa.LargeBinaryArray.from_buffers(pa.large_binary(), rows, [None, pa.py_buffer(places), text])
-        raw = data[int(edges[0]) : int(edges[-1])]
+        # Arrays are buffers; they are typed so from Python 3.12 on.
+        raw = memoryview(data[int(edges[0]) : int(edges[-1])])  # type: ignore[arg-type]
         before, before_bytes = self.digest.copy(), self.read_bytes
-        self.digest.update(raw)  # type: ignore[arg-type]  # arrays are buffers; typed so from 3.12 on
+        self.digest.update(raw)
         self.read_bytes += len(raw)
         after = (self.read_bytes, self.digest.hexdigest())
 
@@ -130,7 +131,7 @@ class LineSplitter:
                 return after
             size = int(edges[messages] - edges[0])
             digest = before.copy()
-            digest.update(raw[:size])  # type: ignore[arg-type]  # as above
+            digest.update(raw[:size])
             return before_bytes + size, digest.hexdigest()
 
         offset, self.offset = self.offset, self.offset + rows

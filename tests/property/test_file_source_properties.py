@@ -83,7 +83,15 @@ def read(path: Path, position: FilePosition | None, message_bytes: int) -> list[
 )
 @settings(deadline=None)
 def test_lines_prefixes_and_resumption(
-    text: bytes, how: str, cuts: list[int], block: int, rows: int, message_bytes: int, done: int, repack: str
+    *,
+    text: bytes,
+    how: str,
+    cuts: list[int],
+    block: int,
+    rows: int,
+    message_bytes: int,
+    done: int,
+    repack: str,
 ) -> None:
     expected = reference(text)
     with (

@@ -134,6 +134,17 @@ def test_when_another_worker_moved_the_offsets_on_reading_goes_back_to_the_ledge
     assert _ids(made) == [f"e{n}" for n in range(60)]
 
 
+def test_a_source_read_to_its_end_before_the_fence_was_known_is_read_again(made: Made) -> None:
+    source = Messages([_message(n) for n in range(60)], step=60)
+    other = stretch([row(n, event_id=f"e{n}", decision=None) for n in range(15)], key=KEY)
+    pipeline = _pipeline(made, source, rows=1000)
+    made.writer().commit([other])
+    totals = pipeline.run()
+    assert source.rewinds == [15]
+    assert totals.accepted == 45
+    assert _ids(made) == [f"e{n}" for n in range(60)]
+
+
 def test_a_flush_seals_all_before_it_is_answered(made: Made) -> None:
     source = Messages([_message(n) for n in range(40)])
     source.ask_flush_at = 10
