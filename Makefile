@@ -10,7 +10,7 @@ PY := $(BIN)/python
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 2 ? 1 : n > 4 ? 4 : n)))
 PYTEST := $(PY) -m pytest
 PARALLEL := -n $(WORKERS) --dist worksteal
-SOURCES := $(wildcard ledger ingest detections dashboard issuer decision_ledger.py tests .ci/audit.py)
+SOURCES := $(wildcard ledger ingest detections dashboard issuer decision_ledger.py docs/generate.py tests .ci/audit.py)
 DEMO_ARGS ?=
 
 .PHONY: help setup demo test coverage check lint types layers audit bench faults docs format lock clean ci-deps

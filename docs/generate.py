@@ -10,17 +10,15 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import typer
-
 from ledger.events import FIELDS, VOCABULARIES
+from ledger.option_names import command_of, commands, config_key, is_option, variable
 
 DOCS: Final = Path(__file__).resolve().parent
 PROGRAM: Final = "decision-ledger"
-ENVIRONMENT_PREFIX: Final = "DECISION_LEDGER"
 _PART: Final = re.compile(
     r"(?P<begin><!-- generated: (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- end -->\n)", re.DOTALL
 )
@@ -33,34 +31,7 @@ def program() -> Any:
     """The whole program as one command object."""
     import decision_ledger  # noqa: PLC0415 - the field table needs none of it
 
-    return typer.main.get_command(decision_ledger.app)
-
-
-def commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command that does something, with the words that call it, in the order of the program."""
-    inner: Mapping[str, Any] = getattr(command, "commands", {})
-    if not inner:
-        yield words, command
-    for name, part in inner.items():
-        yield from commands(part, (*words, name))
-
-
-def is_option(parameter: Any) -> bool:
-    """Whether it is an option that a user may set, and no argument."""
-    return bool(parameter.param_type_name == "option" and parameter.name != "help")
-
-
-def variable(words: tuple[str, ...], parameter: Any) -> str:
-    """The environment variable that sets an option."""
-    if parameter.envvar:
-        return str(parameter.envvar if isinstance(parameter.envvar, str) else parameter.envvar[0])
-    parts = [ENVIRONMENT_PREFIX, *words, parameter.name]
-    return "_".join(part.replace("-", "_").upper() for part in parts)
-
-
-def config_key(words: tuple[str, ...], parameter: Any) -> str:
-    """The option's place in the configuration file."""
-    return ".".join([*words, str(parameter.name)])
+    return command_of(decision_ledger.app)
 
 
 def command_pages() -> str:

@@ -1,65 +1,51 @@
-"""Commands that bring events in: ingest file, ingest kafka, ingest check, deadletters."""
+"""Commands that bring events in: ingest file, ingest kafka, ingest check."""
 
 from __future__ import annotations
 
-import contextlib
-import secrets
-import signal
-import sys
 import tomllib
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, Final
 
-import orjson
 import pyarrow as pa
 import typer
 
-from ingest import letters
-from ingest.adapters import FIELD_MAPS, NAMES, adapter
-from ingest.decoded import Adapter
-from ingest.intakes import IntakeSettings, read_intake
-from ingest.maintenance import Maintenance
-from ingest.pipeline import Pace, Pipeline, Totals
-from ingest.sources import Source
+from ingest.adapters import FIELD_MAPS, adapter
+from ingest.ingestion import (
+    PACE,
+    FormatOption,
+    IntakeOption,
+    RowsOption,
+    SecondsOption,
+    WriterOption,
+    ingested,
+    report,
+    worker_name,
+)
+from ingest.intakes import read_intake
+from ingest.letters_cli import letters_app
+from ingest.pipeline import Pace
 from ingest.sources.files import FilePosition, FileSource
 from ingest.sources.kafka import KafkaSource
+from ingest.sources.kafka_security import MECHANISMS, PROTOCOLS, KafkaSecurity
 from ingest.sources.kafka_settings import KafkaSettings
 from ledger.console import (
     JsonOption,
     KeyOption,
     LedgerOption,
     answer,
-    ledger_url,
     say,
-    shared,
     signing_key,
     store_at,
-    table_text,
 )
 from ledger.errors import UsageError
 from ledger.events import FIELDS
 from ledger.manifest import OffsetKey
-from ledger.reader import Ledger
 from ledger.writer import Writer
 
 CHECK_BYTES: Final = 16 * 1024 * 1024
-LETTER_ROWS: Final = 1_000
 
 ingest_app = typer.Typer(no_args_is_help=True, help="Bring decision events in.")
-letters_app = typer.Typer(no_args_is_help=True, help="Messages that were set aside.")
-
-PACE: Final = Pace()
-
-FormatOption = Annotated[str, typer.Option("--format", help=f"One of {', '.join(NAMES)}.")]
-IntakeOption = Annotated[
-    Path | None, typer.Option("--intake", help="A TOML file: what this intake may deliver, and mappings.")
-]
-WriterOption = Annotated[str | None, typer.Option("--writer", help="This worker's name in the log.")]
-RowsOption = Annotated[int, typer.Option(help="Seal a batch at so many messages.", min=1)]
-SecondsOption = Annotated[float, typer.Option(help="Seal a batch after so many seconds.", min=0.01)]
 
 
 def register(program: typer.Typer) -> None:
@@ -93,7 +79,7 @@ def ingest_file(
     """
     settings = read_intake(intake, paths[0] if paths[0] != "-" else "stdin")
     reader = adapter(format_, settings.options)
-    writer = Writer(store_at(ledger), signing_key(ledger, key), name=writer_name or _worker_name())
+    writer = Writer(store_at(ledger), signing_key(ledger, key), name=writer_name or worker_name())
 
     def position(of: OffsetKey) -> FilePosition | None:
         found = writer.position(of)
@@ -102,12 +88,12 @@ def ingest_file(
         return FilePosition(found.to, found.bytes or 0, found.prefix or "")
 
     source = FileSource(paths, position, follow=follow, name=as_name, limits=settings.limits)
-    totals = _run(
+    totals = ingested(
         source, reader, writer, settings, Pace(rows=batch_rows, seconds=batch_seconds), quiet=as_json
     )
     if explain:
         say(_field_map(format_))
-    _report(totals, as_json)
+    report(totals, as_json)
 
 
 @ingest_app.command("kafka")
@@ -124,6 +110,24 @@ def ingest_kafka(
     client_config: Annotated[
         Path | None, typer.Option("--client-config", help="A TOML file of kafka-python settings: SASL, TLS.")
     ] = None,
+    security_protocol: Annotated[
+        str | None, typer.Option("--security-protocol", help=f"One of {', '.join(PROTOCOLS)}.")
+    ] = None,
+    ssl_ca: Annotated[Path | None, typer.Option("--ssl-ca", help="CA certificates to trust, PEM.")] = None,
+    ssl_cert: Annotated[Path | None, typer.Option("--ssl-cert", help="Our certificate, PEM.")] = None,
+    ssl_key: Annotated[Path | None, typer.Option("--ssl-key", help="Our certificate's key, PEM.")] = None,
+    ssl_key_password_file: Annotated[
+        Path | None, typer.Option("--ssl-key-password-file", help="A file with that key's password.")
+    ] = None,
+    sasl_mechanism: Annotated[
+        str | None, typer.Option("--sasl-mechanism", help=f"One of {', '.join(MECHANISMS)}.")
+    ] = None,
+    sasl_username: Annotated[
+        str | None, typer.Option("--sasl-username", help="The user to log in as.")
+    ] = None,
+    sasl_password_file: Annotated[
+        Path | None, typer.Option("--sasl-password-file", help="A file with the user's password.")
+    ] = None,
     intake: IntakeOption = None,
     writer_name: WriterOption = None,
     batch_rows: RowsOption = PACE.rows,
@@ -136,9 +140,13 @@ def ingest_kafka(
 
     Example: decision-ledger ingest kafka --bootstrap localhost:9092 --topic decisions
     """
+    security = KafkaSecurity(
+        security_protocol, ssl_ca, ssl_cert, ssl_key, ssl_key_password_file,
+        sasl_mechanism, sasl_username, sasl_password_file,
+    ).client()  # fmt: skip
     settings = read_intake(intake, topic[0])
     reader = adapter(format_, settings.options)
-    name = writer_name or _worker_name()
+    name = writer_name or worker_name()
     writer = Writer(store_at(ledger), signing_key(ledger, key), name=name)
 
     def position(of: OffsetKey) -> int | None:
@@ -151,14 +159,14 @@ def ingest_kafka(
             topics=tuple(topic),
             group_id=group,
             until_end=until_end,
-            client=_client_settings(client_config),
+            client={**_client_settings(client_config), **security},
         ),
         position,
     )
-    totals = _run(
+    totals = ingested(
         source, reader, writer, settings, Pace(rows=batch_rows, seconds=batch_seconds), quiet=as_json
     )
-    _report(totals, as_json)
+    report(totals, as_json)
 
 
 @ingest_app.command("check")
@@ -204,118 +212,6 @@ def ingest_check(
         raise typer.Exit(1)
 
 
-@letters_app.command("list")
-def letters_list(
-    status: Annotated[
-        str, typer.Option("--status", help="rejected, duplicate, ignored or all.")
-    ] = "rejected",
-    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = LETTER_ROWS,
-    ledger: LedgerOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Messages that were not accepted, newest first, with the id that show and replay take.
-
-    Example: decision-ledger deadletters list --status all
-    """
-    with Ledger.open(ledger_url(ledger)) as opened:
-        rows, of = letters.listed(opened, status, limit)
-    columns = ["id", "time", "status", "topic", "partition", "record_offset", "reason", "field", "replayed"]
-    text = table_text(columns, [[row[name] for name in columns] for row in rows])
-    answer(rows, f"{text}\n({len(rows):,} of {of:,})", as_json)
-
-
-@letters_app.command("show")
-def letters_show(
-    letter: Annotated[str, typer.Argument(metavar="ID", help="As `deadletters list` prints it.")],
-    ledger: LedgerOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """One dead letter whole, with its message after masking.
-
-    Example: decision-ledger deadletters show 5f0c…a1:0
-    """
-    with Ledger.open(ledger_url(ledger)) as opened:
-        row = letters.shown(opened, letter)
-    text = "\n".join(f"{name:<14} {_printable(value)}" for name, value in row.items() if value is not None)
-    answer(row, text, as_json)
-
-
-@letters_app.command("replay")
-def letters_replay(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="None: all rejected ones.")] = None,
-    format_: FormatOption = "native",
-    intake: IntakeOption = None,
-    ledger: LedgerOption = None,
-    key: KeyOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Try rejected messages again, after a fix. One that is sealed now is never replayed twice.
-
-    Example: decision-ledger deadletters replay --format opa --intake fixed.toml
-    """
-    settings = read_intake(intake, "replay")
-    writer = Writer(store_at(ledger), signing_key(ledger, key), name=_worker_name())
-    with Ledger.open(ledger_url(ledger)) as opened:
-        value = letters.replay(opened, writer, adapter(format_, settings.options), settings, ids or [])
-    answer(
-        value,
-        f"{value['sealed']} of {value['tried']} messages were sealed ({value['events']} events); "
-        f"{value['still_rejected']} are still unusable.",
-        as_json,
-    )
-
-
-def _run(
-    source: Source, reader: Adapter, writer: Writer, settings: IntakeSettings, pace: Pace, *, quiet: bool
-) -> Totals:
-    maintenance = Maintenance(writer, source)
-    show = sys.stderr.isatty() and not quiet and not shared.json
-
-    def committed(_: object, totals: Totals) -> None:
-        if show:
-            sys.stderr.write(f"\r{totals.events:,} events in {totals.commits:,} commits")
-            sys.stderr.flush()
-        maintenance.after_commit()
-
-    pipeline = Pipeline(
-        source, reader, writer, intake=settings.intake, limits=settings.limits, pace=pace, on_commit=committed
-    )
-    with _graceful(pipeline):
-        totals = pipeline.run()
-    maintenance.finish()
-    if show:
-        sys.stderr.write("\n")
-    return totals
-
-
-@contextlib.contextmanager
-def _graceful(pipeline: Pipeline) -> Iterator[None]:
-    """SIGTERM and Ctrl-C seal what is in hand and end with 0."""
-
-    def stop(_: int, __: FrameType | None) -> None:
-        pipeline.stop()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _report(totals: Totals, as_json: bool) -> None:
-    value = {name: getattr(totals, name) for name in Totals.__slots__}
-    text = (
-        f"{totals.events:,} events sealed in {totals.commits:,} commits, {totals.segments:,} segments "
-        f"(head {totals.head:,}).\n"
-        f"messages: {totals.accepted:,} accepted, {totals.duplicate:,} duplicate, {totals.ignored:,} "
-        f"ignored, {totals.rejected:,} rejected; offsets: {totals.skipped:,} skipped, {totals.lost:,} lost."
-    )
-    answer(value, text, as_json)
-    if totals.rejected:
-        say("Rejected messages were set aside: see `decision-ledger deadletters list`.")
-
-
 def _field_map(format_: str) -> str:
     rows = [f"  {pointer:<52} -> {name}" for pointer, name in FIELD_MAPS[format_]]
     return "\n".join([f"Fields of the format {format_}:", *rows])
@@ -330,13 +226,3 @@ def _client_settings(path: Path | None) -> dict[str, Any]:
         raise UsageError(f"There is no file {path}.", "Correct --client-config.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not TOML: {error}.") from None
-
-
-def _printable(value: object) -> str:
-    text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-
-
-def _worker_name() -> str:
-    # Random, since a host's name would be handed out with every evidence bundle.
-    return f"worker-{secrets.token_hex(4)}"

@@ -50,11 +50,13 @@ def read_intake(path: Path | None, name: str) -> IntakeSettings:
                 raise UsageError(
                     f"{path}: there is no limit {item} = {bound!r}.", f"Limits: {sorted(known)}."
                 )
-        return IntakeSettings(
-            Intake.model_validate({"name": name, **value.get("intake", {})}),
-            Limits(**limits),
-            value.get("options", {}),
-        )
+        told = dict(value.get("intake", {}))
+        for item in sorted(set(told) - set(Intake.model_fields)):
+            raise UsageError(
+                f"{path}: [intake] has no option {item}.", f"Use {', '.join(sorted(Intake.model_fields))}."
+            )
+        intake = Intake.model_validate({"name": name, **told})
+        return IntakeSettings(intake, Limits(**limits), _options(path, intake, value.get("options", {})))
     except FileNotFoundError:
         raise UsageError(f"There is no intake file {path}.", "Correct --intake.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -63,3 +65,12 @@ def read_intake(path: Path | None, name: str) -> IntakeSettings:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise UsageError(f"The intake file {path} is not valid at {where}: {first['msg']}.") from None
+
+
+def _options(path: Path, intake: Intake, section: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Options of the format, which may stand in `[options]` or under `[intake]`; each in one of them."""
+    for name in sorted(set(section) & set(intake.options)):
+        raise UsageError(
+            f"{path} gives the option {name} twice.", "Keep it in [options] or in [intake] options."
+        )
+    return {**intake.options, **section}

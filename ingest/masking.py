@@ -80,7 +80,7 @@ TRIGGER: Final = (
     r"(?i)passw|passphrase|pwd|secret|token|api[_-]?key|private[_ -]?key|access[_-]?key|signing[_-]?key"
     r"|encryption[_-]?key|shared[_-]?key|authorization|cookie|assertion|saml|connection[_-]?string|jwt|jws"
     r"|bearer|dpop|negotiate|basic(?:\s|%20|\+|\\)|eyj|FwoGZXIvYXdz|IQoJb3JpZ2lu|gh[pousr]_|github_pat"
-    r"|glpat-|xox[a-z]-|hv[sbr]\.|ya29\.|aiza|[^a-z]sk[-_]|://[^\"/]*@|\\u|\\/"
+    r"|glpat-|xox[a-z]-|hv[sbr]\.|ya29\.|aiza|(?:^|[^a-z])sk[-_]|://[^\"/]*@|\\u|\\/"
 )
 """In the syntax that Python and the Rust `regex` crate share; on the JSON text of a message."""
 

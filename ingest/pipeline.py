@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Final
 
@@ -21,6 +21,7 @@ from ingest.authority import Intake, apply
 from ingest.chunk import Chunk
 from ingest.decoded import Adapter, Limits
 from ingest.sources import Source
+from ingest.sources.lines import LongLineChunk
 from ingest.stretches import stretch_of
 from ledger.batch import Stretch
 from ledger.manifest import Append, OffsetKey
@@ -86,6 +87,24 @@ class _Batch:
     def drop(self, key: OffsetKey) -> None:
         """Forget a key whose stream starts anew."""
         self.stretches = [stretch for stretch in self.stretches if stretch.key != key]
+
+
+@dataclass(slots=True)
+class _LongLineStretch(Stretch):
+    """One line of which only the beginning was kept: its digest is that of the whole line."""
+
+    whole_digest: str = ""
+
+    @classmethod
+    def of(cls, stretch: Stretch, whole_digest: str) -> _LongLineStretch:
+        """`stretch` with the digest of what was received in its place."""
+        values = {one.name: getattr(stretch, one.name) for one in fields(stretch)}
+        return cls(**values, whole_digest=whole_digest)
+
+    def digest(self, message: int) -> str:
+        """Hex SHA-256 of the line as it was received."""
+        del message  # there is one
+        return self.whole_digest
 
 
 class Pipeline:
@@ -175,7 +194,10 @@ class Pipeline:
         if not batch.stretches:
             batch.since = time.monotonic()
         decoded = self.adapter.decode(chunk.values, self.limits, self.clock())
-        batch.stretches.append(stretch_of(chunk, apply(decoded, self.intake), self.limits))
+        stretch = stretch_of(chunk, apply(decoded, self.intake), self.limits)
+        if isinstance(chunk, LongLineChunk):
+            stretch = _LongLineStretch.of(stretch, chunk.whole_digest)
+        batch.stretches.append(stretch)
         batch.epochs[chunk.key] = self._epochs.get(chunk.key, 0)
         batch.rows += len(chunk.offsets)
         batch.bytes += chunk.values.nbytes

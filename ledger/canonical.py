@@ -12,23 +12,28 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
-from functools import cache
 from hashlib import sha256
-from typing import Final
+from itertools import pairwise
+from typing import Final, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import rfc8785
 
+from ledger.canonical_text import LIST, column_text, escaped_text
 from ledger.errors import DamageError
-from ledger.events import ARROW_SCHEMA, CONTENT_COLUMNS, DEAD_LETTER_SCHEMA, ERASED_LEAF, INT_MAX
+from ledger.events import ARROW_SCHEMA, CONTENT_COLUMNS, DEAD_LETTER_SCHEMA, ERASED_LEAF
+from ledger.repeated_text import RepeatedText, repeated_codes
 
-BATCH_ROWS: Final = 8_192
-"""Rows joined at once: small enough that a batch and its text stay in the processor's cache."""
-PART_ROWS: Final = 512
-"""Rows that are Python bytes at once: more would cost a page fault each."""
+BATCH_ROWS: Final = 25_000
+"""Rows joined at once: some 30 MB of text. Fewer would make distinct values count for more."""
+LOOK_ROWS: Final = 512
+"""Rows that are looked at to tell whether a column's values repeat."""
+LOOK_VALUES: Final = 64
+"""Most distinct values in those rows for a column that is joined by distinct value."""
+CODED: Final = pa.dictionary(pa.int32(), pa.string())
+"""How a column of text may come as well: as Parquet's dictionary and a code for each row."""
 
 _TYPES: Final[dict[str, pa.DataType]] = {
     field.name: field.type
@@ -36,18 +41,6 @@ _TYPES: Final[dict[str, pa.DataType]] = {
     for field in schema
     if field.name != ERASED_LEAF
 }
-_LIST: Final = pa.list_(pa.string())
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_DAY_US: Final = 86_400_000_000
-_TIME_MIN_US: Final = -719_162 * _DAY_US
-_TIME_MAX_US: Final = 2_932_897 * _DAY_US - 1
-"""The years 1 to 9999, in microseconds since 1970."""
-_ESCAPES: Final = {
-    **{code: f"\\u{code:04x}" for code in range(0x20)},
-    0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0C: "\\f", 0x0D: "\\r",
-    0x22: '\\"',
-}  # fmt: skip
-"""What RFC 8785, section 3.2.2.2 escapes besides the backslash, by code unit."""
 
 
 def canonical_event(row: Mapping[str, object]) -> bytes:
@@ -70,7 +63,7 @@ def _json_value(name: str, value: object) -> object:
     column = _TYPES[name]
     if pa.types.is_timestamp(column) and isinstance(value, datetime) and value.utcoffset() is not None:
         return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
-    if column == _LIST and isinstance(value, list) and all(type(item) is str for item in value):
+    if column == LIST and isinstance(value, list) and all(type(item) is str for item in value):
         return value
     exact = {pa.string(): str, pa.int64(): int, pa.bool_(): bool}.get(column)
     if type(value) is not exact:
@@ -95,7 +88,12 @@ def content_column(table: pa.Table) -> list[bytes]:
 def leaf_hashes(table: pa.Table) -> list[bytes]:
     """The 32-byte leaf hash of every row, in order; an erased row gives the hash that it kept."""
     live, erased = _live_rows(table)
-    leaves = [sha256(row).digest() for part in _canonical_parts(live, None, "\0") for row in part.to_pylist()]
+    leaves: list[bytes] = []
+    for part in _canonical_parts(live, None, "\0"):
+        _, offsets, data = part.buffers()
+        ends = np.frombuffer(offsets, np.int32)[part.offset : part.offset + len(part) + 1].tolist()
+        content = memoryview(data)  # a row is hashed where it lies: copies would cost half a hash
+        leaves += [sha256(content[start:end]).digest() for start, end in pairwise(ends)]
     for index, leaf in erased.items():
         leaves.insert(index, leaf)
     return leaves
@@ -129,39 +127,35 @@ def _kept_leaf(text: str, row: int) -> bytes:
 def _canonical_parts(
     table: pa.Table, columns: Collection[str] | None, prefix: str
 ) -> Iterator[pa.BinaryArray]:
-    """`prefix` ‖ C of each row, a few rows at a time; no row is an erased one."""
+    """`prefix` ‖ C of each row, BATCH_ROWS rows at a time; no row is an erased one."""
     for field in table.schema:
-        if field.name != ERASED_LEAF and _TYPES.get(field.name) != field.type:
+        wanted = _TYPES.get(field.name)
+        is_ours = field.type == wanted or (field.type == CODED and wanted == pa.string())
+        if field.name != ERASED_LEAF and not is_ours:
             raise DamageError(f"The column {field.name!r} of type {field.type} is not part of the format.")
-    wanted = sorted(
+    names = sorted(
         name for name in table.column_names if name != ERASED_LEAF and (columns is None or name in columns)
     )
-    for batch in table.select(wanted).to_batches(max_chunksize=BATCH_ROWS):
-        for joined in _joined(batch, prefix):
-            for start in range(0, len(joined), PART_ROWS):
-                yield joined.slice(start, PART_ROWS)
+    for batch in table.select(names).to_batches(max_chunksize=BATCH_ROWS):
+        yield from _joined(batch, prefix)
 
 
 def _joined(batch: pa.RecordBatch, prefix: str) -> list[pa.BinaryArray]:
     """`prefix` ‖ C of each row of a batch whose columns are sorted by name."""
     rows = len(batch)
-    columns = [(name, batch[name]) for name in batch.schema.names]
+    columns = [(name, _counted_nulls(batch[name])) for name in batch.schema.names]
     present = [(name, column) for name, column in columns if column.null_count < rows]
     anchor = next((at for at, (_, column) in enumerate(present) if not column.null_count), None)
     if anchor is None:  # no column that every row has, so where commas go differs by row
         return [_row_by_row(batch, prefix)]
     try:
         # A key comes with the comma that parts it from the anchor's side, so that a null takes both away.
-        parts: list[str | pa.Array] = [prefix + "{"]
+        parts: list[_Part] = [prefix + "{"]
         for at, (name, column) in enumerate(present):
-            opening, text, closing = _column_text(name, column)
-            opening = f'{"," if at > anchor else ""}"{name}":{opening}'
-            closing = f"{closing}{',' if at < anchor else ''}"
-            if isinstance(text, str) or not text.null_count:
-                parts += [opening, text, closing]
-            else:
-                parts.append(pc.binary_join_element_wise(opening, text, closing, ""))
-        joined = pc.binary_join_element_wise(*_merged([*parts, "}"]), "", null_handling="skip")
+            opening = f'{"," if at > anchor else ""}"{name}":'
+            parts += _column_parts(name, column, opening, "," if at < anchor else "")
+        texts = [part.rows() if isinstance(part, RepeatedText) else part for part in _merged([*parts, "}"])]
+        joined = pc.binary_join_element_wise(*texts, "", null_handling="skip")
     except pa.ArrowCapacityError:  # beyond the 2 GiB of one Arrow string array
         if rows == 1:
             return [_row_by_row(batch, prefix)]
@@ -172,138 +166,68 @@ def _joined(batch: pa.RecordBatch, prefix: str) -> list[pa.BinaryArray]:
     return [joined.cast(pa.binary())]
 
 
+def _counted_nulls(column: pa.Array) -> pa.Array:
+    """The column, plain where its dictionary holds a null: `null_count` sees those of the codes only."""
+    if isinstance(column, pa.DictionaryArray) and column.dictionary.null_count:
+        return column.dictionary_decode()
+    return column
+
+
+_Part: TypeAlias = str | pa.Array | RepeatedText
+
+
+def _column_parts(name: str, column: pa.Array, opening: str, closing: str) -> list[_Part]:
+    """What one column adds to every row, null rows nothing."""
+    if _repeats(column):
+        column = column.dictionary_encode()
+    if isinstance(column, pa.DictionaryArray):
+        coded = repeated_codes(column)
+        if coded is not None:
+            codes, values = coded
+            texts = pc.binary_join_element_wise(f'{opening}"', escaped_text(values), f'"{closing}', "")
+            if column.null_count:
+                texts = pa.concat_arrays([texts, pa.array([""])])
+            return [RepeatedText(codes, texts)]
+        column = column.dictionary_decode()
+    before, text, after = column_text(name, column)
+    before, after = opening + before, after + closing
+    if isinstance(text, str) or not text.null_count:
+        return [before, text, after]
+    return [pc.binary_join_element_wise(before, text, after, "")]
+
+
+def _repeats(column: pa.Array) -> bool:
+    """Whether a plain column of text seems to hold few distinct values."""
+    if column.type != pa.string() or len(column) < LOOK_ROWS:
+        return False
+    distinct: int = pc.count_distinct(column.slice(len(column) // 2, LOOK_ROWS)).as_py()
+    return distinct <= LOOK_VALUES
+
+
 def _row_by_row(batch: pa.RecordBatch, prefix: str) -> pa.BinaryArray:
     rows = (prefix.encode() + canonical_event(row) for row in batch.to_pylist())
     return pa.array(rows, pa.binary())
 
 
-def _merged(parts: list[str | pa.Array]) -> list[str | pa.Array]:
-    """The same parts with neighbouring constants joined into one."""
-    merged: list[str | pa.Array] = []
+def _merged(parts: list[_Part]) -> list[_Part]:
+    """The same parts with neighbours joined where that is cheaper than joining them in every row."""
+    merged: list[_Part] = []
     for part in parts:
-        if isinstance(part, str) and merged and isinstance(merged[-1], str):
-            merged[-1] += part
-        else:
+        both = _both(merged[-1], part) if merged else None
+        if both is None:
             merged.append(part)
+        else:
+            merged[-1] = both
     return merged
 
 
-def _column_text(name: str, column: pa.Array) -> tuple[str, str | pa.Array, str]:
-    """The JSON text of a column: what stands before, the text (constant or by row), what stands after."""
-    if column.type == pa.string():
-        escaped = _escaped(column)
-        return '"', _constant(escaped), '"'
-    if pa.types.is_timestamp(column.type):
-        return '"', _time_text(name, column), '"'
-    if column.type == _LIST:
-        return _list_text(name, column)
-    if column.type == pa.int64():
-        bounds = pc.min_max(column)
-        low, high = bounds["min"].as_py(), bounds["max"].as_py()
-        if low < -INT_MAX or high > INT_MAX:
-            raise DamageError(f"The field {name!r} holds an integer beyond ±(2^53 − 1).")
-        if low == high and not column.null_count:
-            return "", str(low), ""
-    return "", column.cast(pa.string()), ""
-
-
-def _constant(column: pa.StringArray) -> str | pa.Array:
-    """The column's one value where all rows have the same."""
-    first = column[0]
-    if column.null_count or first != column[-1] or not pc.all(pc.equal(column, first)).as_py():
-        return column
-    value: str = first.as_py()
-    return value
-
-
-def _text_bytes(column: pa.StringArray) -> npt.NDArray[np.uint8]:
-    """The UTF-8 bytes of all rows in one piece, without copying."""
-    _, offsets, data = column.buffers()
-    if data is None or not len(column):
-        return np.empty(0, np.uint8)
-    at = np.frombuffer(offsets, np.int32)
-    return np.frombuffer(data, np.uint8)[at[column.offset] : at[column.offset + len(column)]]
-
-
-def _escaped(column: pa.StringArray) -> pa.StringArray:
-    """The column as the inside of JSON strings (RFC 8785, section 3.2.2.2)."""
-    content = _text_bytes(column)
-    if not content.size:
-        return column
-    controls = content.min() < 0x20
-    quotes = (content == 0x22).any()
-    if (content == 0x5C).any():
-        column = pc.replace_substring(column, "\\", "\\\\")
-    if controls or quotes:
-        found = np.flatnonzero(np.bincount(content, minlength=256)[:0x23]).tolist()
-        for code in found:
-            if code in _ESCAPES:
-                column = pc.replace_substring(column, chr(code), _ESCAPES[code])
-    return column
-
-
-def _list_text(name: str, column: pa.ListArray) -> tuple[str, pa.Array, str]:
-    """JSON arrays of strings; the brackets stand apart unless a list is empty."""
-    items = column.flatten()
-    if items.null_count:
-        raise DamageError(f"The field {name!r} holds a list with a null in it.")
-    lengths = pc.list_value_length(column)
-    escaped = _escaped(items)
-    if escaped is not items:
-        ends = np.cumsum(pc.fill_null(lengths, 0).to_numpy(), dtype=np.int32)
-        offsets = pa.array(np.concatenate([np.zeros(1, np.int32), ends]))
-        column = pa.ListArray.from_arrays(offsets, escaped, mask=column.is_null())
-    joined = pc.binary_join(column, '","')
-    if pc.min(lengths).as_py() > 0:
-        return '["', joined, '"]'
-    bracketed = pc.binary_join_element_wise('["', joined, '"]', "")
-    return "", pc.if_else(pc.equal(lengths, 0), "[]", bracketed), ""
-
-
-@cache
-def _clock_digits() -> npt.NDArray[np.uint8]:
-    """HH:MM:SS of every second of a day: ASCII, shape (86,400, 8)."""
-    seconds = np.arange(86_400)
-    text = np.full((86_400, 8), ord(":"), np.uint8)
-    for at, value in ((0, seconds // 3600), (3, seconds // 60 % 60), (6, seconds % 60)):
-        text[:, at] = value // 10 + ord("0")
-        text[:, at + 1] = value % 10 + ord("0")
-    return text
-
-
-@cache
-def _thousand_digits() -> npt.NDArray[np.uint8]:
-    """000 to 999: ASCII, shape (1,000, 3)."""
-    values = np.arange(1_000)
-    digits = np.stack([values // 100, values // 10 % 10, values % 10], axis=1) + ord("0")
-    return digits.astype(np.uint8)
-
-
-def _time_text(name: str, column: pa.TimestampArray) -> pa.StringArray:
-    """YYYY-MM-DDTHH:MM:SS.ffffffZ of each row, by digits out of tables; nulls stay null."""
-    micros = pc.fill_null(column.cast(pa.int64()), 0).to_numpy()
-    if micros.min() < _TIME_MIN_US or micros.max() > _TIME_MAX_US:
-        raise DamageError(f"The field {name!r} holds a time outside the years 1 to 9999.")
-    days, of_day = np.divmod(micros, _DAY_US)
-    seconds, fraction = np.divmod(of_day, 1_000_000)
-    width = len("YYYY-MM-DDTHH:MM:SS.ffffffZ")
-    text = np.empty((len(column), width), np.uint8)
-    if days.min() == days.max():
-        text[:, :10] = np.frombuffer(_day_text(int(days[0])), np.uint8)
-    else:
-        unique, which = np.unique(days, return_inverse=True)
-        rows = np.frombuffer(b"".join(_day_text(int(day)) for day in unique), np.uint8)
-        text[:, :10] = rows.reshape(-1, 10)[which]
-    text[:, 10] = ord("T")
-    text[:, 11:19] = _clock_digits()[seconds]
-    text[:, 19] = ord(".")
-    text[:, 20:23] = _thousand_digits()[fraction // 1_000]
-    text[:, 23:26] = _thousand_digits()[fraction % 1_000]
-    text[:, 26] = ord("Z")
-    offsets = np.arange(0, (len(column) + 1) * width, width, dtype=np.int32)
-    strings = pa.StringArray.from_buffers(len(column), pa.py_buffer(offsets), pa.py_buffer(text))
-    return pc.if_else(column.is_valid(), strings, None) if column.null_count else strings
-
-
-def _day_text(day: int) -> bytes:
-    return str(np.datetime64(day, "D")).encode()
+def _both(first: _Part, second: _Part) -> str | RepeatedText | None:
+    if isinstance(first, str):
+        if isinstance(second, str):
+            return first + second
+        return second.between(first, "") if isinstance(second, RepeatedText) else None
+    if isinstance(first, RepeatedText):
+        if isinstance(second, str):
+            return first.between("", second)
+        return first.followed_by(second) if isinstance(second, RepeatedText) else None
+    return None

@@ -6,15 +6,12 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated
 
-import orjson
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 import typer
 
-from ledger import compaction, evidence
+from ledger import compaction
+from ledger.answer_formats import WRITERS
 from ledger.checkpoint import Checkpoint
 from ledger.console import (
     JsonOption,
@@ -27,24 +24,19 @@ from ledger.console import (
     shared,
     signing_key,
     store_at,
-    table_text,
 )
 from ledger.errors import LedgerError, UsageError
+from ledger.evidence_cli import evidence_app
+from ledger.founding import found_ledger
 from ledger.note import VerifierKey, is_key_name
 from ledger.pins import keep_pin, kept_pin
 from ledger.query import QueryLimits
 from ledger.reader import Ledger
-from ledger.signing import SigningKey, create_key, default_key_path, find_key
+from ledger.signing import SigningKey, default_key_path, find_key
 from ledger.stores import open_store
 from ledger.trace import render
 from ledger.verify import verify
-from ledger.writer import Writer, create_ledger
-
-DEFAULT_ROWS: Final = 1_000
-"""Rows that `sql` prints as a table before it says how many more there are."""
-
-app = typer.Typer(no_args_is_help=True)
-evidence_app = typer.Typer(no_args_is_help=True, help="Proofs for people who do not trust us.")
+from ledger.writer import Writer
 
 AtOption = Annotated[int | None, typer.Option("--at", help="Read the ledger as of this many entries.")]
 
@@ -65,7 +57,7 @@ def init(
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a new ledger and its signing key.
+    """Make a new ledger and its signing key; finish one whose making was cut short.
 
     Example: decision-ledger init --origin example.org/prod
     """
@@ -83,25 +75,12 @@ def init(
         )
     if folder is not None and folder.resolve() in path.resolve().parents:
         raise UsageError("The key must not lie inside the ledger folder.", "Name another place with --key.")
-    if store.read("checkpoint") is not None or store.read("tile/entries/000.p/1") is not None:
-        raise UsageError(f"There is a ledger at {store.url} already.", "Use it, or choose another place.")
-    if folder is not None and folder.is_dir() and any(folder.iterdir()):
-        raise UsageError(f"{folder} holds other files, and no ledger.", "Choose an empty or a new folder.")
-    if path.exists():
-        signing = SigningKey(path)
-        if signing.signer.name != origin:
-            raise UsageError(
-                f"The key at {path} belongs to {signing.signer.name}, not to {origin}.",
-                "Name another with --key.",
-            )
-    else:
-        create_key(path, origin)
-        signing = SigningKey(path)
-    create_ledger(store, signing)
+    signing, finished = found_ledger(store, folder, path, origin)
     value = {"ledger": store.url, "origin": origin, "vkey": signing.signer.vkey, "key": str(path)}
     answer(
         value,
-        f"Made the ledger {origin} at {store.url}.\nSigning key (keep it secret): {path}\n"
+        f"{'Finished' if finished else 'Made'} the ledger {origin} at {store.url}.\n"
+        f"Signing key (keep it secret): {path}\n"
         f"Verifier key (give it to auditors): {signing.signer.vkey}",
         as_json,
     )
@@ -151,13 +130,13 @@ def sql(
     Example: decision-ledger sql "SELECT decision, count(*) FROM decisions GROUP BY 1"
     """
     chosen = "json" if (as_json or shared.json) and format_ == "table" else format_
-    if chosen not in _WRITERS:
+    if chosen not in WRITERS:
         raise UsageError(f"There is no format {chosen!r}.", "Use table, csv, json or parquet.")
     if chosen == "parquet" and output is None:
         raise UsageError("Parquet cannot be shown on a terminal.", "Name a file with -o FILE.")
     with Ledger.open(ledger_url(ledger), limits=QueryLimits(seconds=seconds)) as opened:
         rows = opened.sql(query, at=at)
-    data = _WRITERS[chosen](rows)
+    data = WRITERS[chosen](rows)
     if output is None:
         sys.stdout.buffer.write(data)
         sys.stdout.flush()
@@ -236,86 +215,6 @@ def verify_command(
         raise typer.Exit(1)
 
 
-@evidence_app.command("export")
-def evidence_export(
-    ids: Annotated[list[str], typer.Argument(help="event_id, or <source>#<event_id>.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The bundle's file.")],
-    ledger: LedgerOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Write a file that proves these events offline.
-
-    Example: decision-ledger evidence export 7f9c2ba4e88f827d -o bundle.json
-    """
-    with Ledger.open(ledger_url(ledger)) as opened:
-        data = opened.evidence(*ids)
-        size, vkey = opened.size, opened.state.key.text
-    output.write_bytes(data)
-    answer(
-        {"file": str(output), "bytes": len(data), "checkpoint_size": size, "vkey": vkey},
-        f"Wrote {output} ({len(data):,} bytes), proved at checkpoint {size}.\n"
-        f"Check it with: decision-ledger evidence verify {output} --vkey {vkey}",
-        as_json,
-    )
-
-
-@evidence_app.command("verify")
-def evidence_verify(
-    file: Annotated[Path, typer.Argument(help="An evidence bundle.")],
-    vkey: Annotated[str, typer.Option("--vkey", help="The ledger's verifier key, from elsewhere.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Check an evidence bundle; needs the file and the key, and nothing else. Exit 1 when it does not hold.
-
-    Example: decision-ledger evidence verify bundle.json --vkey example.org/prod+1a2b3c4d+AY…
-    """
-    if not file.is_file():
-        raise UsageError(f"There is no file {file}.", "Name an evidence bundle.")
-    proved = evidence.verify_bundle(file.read_bytes(), vkey)
-    sizes = [checkpoint.size for checkpoint in proved.checkpoints]
-    lines = [f"{len(proved.events)} event(s) of {proved.origin} are proved, at checkpoint size {max(sizes)}:"]
-    for event in proved.events:
-        what = " ".join(
-            str(event[name]) for name in ("kind", "decision", "action", "resource") if name in event
-        )
-        lines.append(
-            f"  {event.get('time', '')} {event.get('source', '')}#{event.get('event_id', '')} {_plain(what)}"
-        )
-    value = {"ok": True, "origin": proved.origin, "checkpoint_sizes": sizes, "events": proved.events}
-    answer(value, "\n".join(lines), as_json)
-
-
-@evidence_app.command("tlog-proof")
-def evidence_tlog_proof(
-    event_id: Annotated[str, typer.Argument(metavar="ID", help="event_id, or <source>#<event_id>.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The proof's file.")],
-    ledger: LedgerOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Write the C2SP tlog-proof of the commit that sealed an event, and that commit's manifest beside it.
-
-    Example: decision-ledger evidence tlog-proof 7f9c2ba4e88f827d -o proof.txt
-    """
-    with Ledger.open(ledger_url(ledger)) as opened:
-        place = evidence.locate(opened, [event_id])[0]
-        index = opened.state.originals[place.segment].entry
-        proof, manifest = evidence.entry_proof(opened, index), opened.sealed.entries[index]
-    beside = output.with_name(output.name + ".manifest")
-    output.write_bytes(proof)
-    beside.write_bytes(manifest)
-    answer(
-        {
-            "file": str(output),
-            "manifest": str(beside),
-            "entry": index,
-            "segment": place.segment,
-            "row": place.index,
-        },
-        f"Wrote {output}: entry {index} is in the log. Its text, the proof's leaf, is {beside}.",
-        as_json,
-    )
-
-
 def compact(ledger: LedgerOption = None, key: KeyOption = None, as_json: JsonOption = False) -> None:
     """Merge small segments, so that look-ups stay fast. No root changes.
 
@@ -388,47 +287,3 @@ def _progress() -> Callable[[int, int], None] | None:
         sys.stderr.flush()
 
     return show
-
-
-def _plain(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-
-
-def _as_table(rows: pa.Table) -> bytes:
-    shown = rows.slice(0, DEFAULT_ROWS).to_pylist()
-    cells = [[_plain(_cell(row[name])) for name in rows.column_names] for row in shown]
-    text = table_text(rows.column_names, cells)
-    if rows.num_rows > DEFAULT_ROWS:
-        text += f"\n({DEFAULT_ROWS:,} of {rows.num_rows:,} rows; --format csv or json gives all)"
-    else:
-        text += f"\n({rows.num_rows:,} rows)"
-    return text.encode() + b"\n"
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else value.isoformat() if hasattr(value, "isoformat") else str(value)
-
-
-def _as_csv(rows: pa.Table) -> bytes:
-    flat = {
-        name: [_cell(value) for value in column.to_pylist()] if pa.types.is_nested(column.type) else column
-        for name, column in zip(rows.column_names, rows.columns, strict=True)
-    }
-    sink = pa.BufferOutputStream()
-    pyarrow.csv.write_csv(pa.table(flat), sink)
-    return bytes(sink.getvalue())
-
-
-def _as_json(rows: pa.Table) -> bytes:
-    return orjson.dumps(rows.to_pylist(), default=str) + b"\n"
-
-
-def _as_parquet(rows: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(rows, sink, compression="zstd")
-    return bytes(sink.getvalue())
-
-
-_WRITERS: Final[dict[str, Callable[[pa.Table], bytes]]] = {
-    "table": _as_table, "csv": _as_csv, "json": _as_json, "parquet": _as_parquet,
-}  # fmt: skip

@@ -27,6 +27,7 @@ from typer.exceptions import TyperException
 
 from ledger.errors import LedgerError, UsageError
 from ledger.note import VerifierKey
+from ledger.option_names import command_of, defaults
 from ledger.signing import SigningKey, find_key
 from ledger.store import Store
 from ledger.stores import open_store
@@ -65,8 +66,19 @@ shared = Shared()
 
 
 def ledger_url(given: str | None) -> str:
-    """The ledger's URL: the command's own option, else the program's, else ./ledger."""
-    return given or shared.ledger or DEFAULT_LEDGER
+    """The ledger's URL: the command's own option, else the program's, else ./ledger.
+
+    Raises UsageError where nothing is said and ./ledger is the folder of this program's sources.
+    """
+    if given or shared.ledger:
+        return given or shared.ledger or ""
+    folder = Path(DEFAULT_LEDGER)
+    if (folder / "__init__.py").is_file() and not (folder / "tile").exists():
+        raise UsageError(
+            f"{DEFAULT_LEDGER} is a folder of program sources here, and no ledger.",
+            "Name the ledger with --ledger or DECISION_LEDGER_URL, or go to another folder.",
+        )
+    return DEFAULT_LEDGER
 
 
 def store_at(given: str | None) -> Store:
@@ -134,14 +146,13 @@ def say(text: str) -> None:
 
 def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
     """Run the program; every error becomes one plain sentence and its exit code."""
-    command = typer.main.get_command(app)
+    command = command_of(app)
     try:
         result = command.main(
             args=arguments,
             prog_name="decision-ledger",
             standalone_mode=False,
-            default_map=_config(),
-            auto_envvar_prefix="DECISION_LEDGER",
+            default_map=_config(command),
         )
         return result if isinstance(result, int) else 0
     except LedgerError as error:
@@ -179,11 +190,12 @@ def configure_logs(verbose: bool) -> None:
             structlog.processors.LogfmtRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Looked up for every line: a host of the command may exchange its streams.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
 
 
-def _config() -> dict[str, Any]:
+def _config(command: Any) -> dict[str, Any]:
     given = os.environ.get(CONFIG_VARIABLE)
     path = Path(given) if given else Path(CONFIG_FILE)
     if not path.is_file():
@@ -193,14 +205,6 @@ def _config() -> dict[str, Any]:
     if path.stat().st_size > MAX_CONFIG_BYTES:
         raise UsageError(f"The configuration file {path} is larger than {MAX_CONFIG_BYTES} bytes.")
     try:
-        return _underscored(tomllib.loads(path.read_text("utf-8")))
+        return defaults(command, tomllib.loads(path.read_text("utf-8")), str(path))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"The configuration file {path} is not TOML: {error}.") from None
-
-
-def _underscored(value: dict[str, Any]) -> dict[str, Any]:
-    """Keys as options spell them (`batch-rows`) or as the parser does (`batch_rows`) mean the same."""
-    return {
-        name.replace("-", "_"): _underscored(part) if isinstance(part, dict) else part
-        for name, part in value.items()
-    }

@@ -14,7 +14,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import pyarrow as pa
 
 KEY_COLUMNS: Final = ("source", "event_id")
@@ -61,6 +60,8 @@ class SeenEvents:
 
     def hashes(self, table: pa.Table) -> KeyHashes:
         """Key hashes of a table that has the columns `source` and `event_id`."""
+        import polars as pl  # noqa: PLC0415  # a reader that never de-duplicates need not load it
+
         frame = pl.DataFrame(
             {name: pl.Series(name, table.column(name).cast(pa.large_string())) for name in KEY_COLUMNS}
         )

@@ -233,6 +233,8 @@ COORDINATES: Final = ("topic", "topic_id", "partition", "record_offset", "part")
 """Set by ingest, never by a sender."""
 COLLECTOR: Final = (*COORDINATES, "raw", "nonce", "conflict")
 """What the collector adds: left out when two events are compared for de-duplication."""
+LEDGER_SET: Final = frozenset({*COLLECTOR, "masked"})
+"""Set by the ledger alone: no part of what a sender may write."""
 CONTENT_COLUMNS: Final = tuple(name for name in FIELD_NAMES if name not in COLLECTOR)
 ID_FIELDS: Final = tuple(f.name for f in FIELDS if f.type == "text" and f.name.endswith("_id"))
 VOCABULARIES: Final[dict[str, tuple[str, ...]]] = {
@@ -289,6 +291,8 @@ def _wire_type(field: EventField) -> dict[str, Any]:
     """The JSON Schema of one field as a sender writes it, before null is allowed."""
     if field.name == "attributes":
         return {"type": "object"}
+    if field.name == "kind":
+        return {"type": "string", "enum": [kind for kind in KINDS if kind not in RESERVED_KINDS]}
     if field.name in VOCABULARIES:
         return {"type": "string", "enum": list(VOCABULARIES[field.name])}
     if field.name in HEX_LENGTHS:
@@ -308,11 +312,11 @@ def _wire_type(field: EventField) -> dict[str, Any]:
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema (2020-12) of one event on the wire: coordinates are not the sender's to set."""
+    """JSON Schema (2020-12) of one event as a sender may write it."""
     properties: dict[str, Any] = {}
     required: list[str] = []
     for field in FIELDS:
-        if field.name in COORDINATES:
+        if field.name in LEDGER_SET:
             continue
         wire = _wire_type(field)
         if field.required and field.name != "retention":
@@ -325,7 +329,7 @@ def json_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Decision event, version 1",
-        "description": "Unknown fields are kept in attributes; the coordinates are set by ingest.",
+        "description": "Unknown fields are kept in attributes; what only the ledger sets is left out.",
         "type": "object",
         "required": required,
         "properties": properties,

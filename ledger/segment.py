@@ -1,8 +1,6 @@
 """Parquet in and out: one table of events (or dead letters) as a file, its leaves and its root.
 
-What is measured in `tests/benchmarks` decided the encodings: random ids as length-delta text under
-zstd 1, which brings 32 hex digits to 16.07 bytes because that level looks for no short matches;
-dictionaries where values repeat; binary deltas for numbers and times. The same table gives the same bytes.
+The same table gives the same bytes; `ledger.segment_layout` says how its columns are encoded.
 """
 
 from __future__ import annotations
@@ -15,44 +13,23 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, TypeAlias
 
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ledger.canonical import leaf_hashes
 from ledger.errors import DamageError, OutsideError, UsageError
-from ledger.events import ARROW_SCHEMA, DEAD_LETTER_SCHEMA, ERASED_LEAF
+from ledger.events import ARROW_SCHEMA, DEAD_LETTER_SCHEMA
 from ledger.merkle import root
+from ledger.segment_layout import STATISTICS, bloom_filters, coded_columns, column_path, encoding
 
 ROW_GROUP_ROWS: Final = 50_000
 """Most rows in one row group: what one bloom filter answers for, and what a hit has to read."""
 PAGE_BYTES: Final = 1_048_576
 ZSTD_LEVEL: Final = 1
-BLOOM_BITS: Final = {
-    "trace_id": 8.0, "event_id": 4.5, "session_id": 5.5, "credential_id": 4.5, "request_id": 4.5,
-}  # fmt: skip
-"""Wanted bits per distinct value; the size is the nearest power of two, so 0.7 to 1.4 times that."""
-STATISTICS: Final = ("time", "partition", "record_offset")
-DICTIONARY_REPEATS: Final = 4
-"""A free-text column is written through a dictionary from this many rows per distinct value."""
 
 Source: TypeAlias = bytes | pa.Buffer | Path
 """A file's bytes, or where it lies on this machine's disk."""
-
-_FPP: Final = 0.1
-_BITS_AT_FPP: Final = 5.78
-"""Bits per value that a split-block filter takes for `_FPP`: -8 / ln(1 - _FPP^(1/8)), rounded up."""
-_BLOOM_MIN_BITS: Final = 256
-# Ids that are new on almost every row, and digests: a dictionary of them would be the column again.
-_RANDOM: Final = frozenset(
-    {
-        "event_id", "request_id", "trace_id", "span_id", "parent_span_id", "credential_id", "nonce",
-        "parent_credential_id", "decision_ref", "evidence", "payload", "digest", ERASED_LEAF,
-    }
-)  # fmt: skip
-# Text that repeats at one source and never at the next: looked at in each table.
-_FREE: Final = frozenset({"task_id", "resource", "attributes", "raw", "comment", "target", "delegation"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +78,9 @@ def parquet_bytes(table: pa.Table) -> bytes:
     groups = max(1, -(-len(table) // ROW_GROUP_ROWS))
     group_rows = -(-len(table) // groups)  # groups of one size, so that one filter size fits all
     encodings = {
-        _path(column): _encoding(table, column.name) for column in table.schema if column.type != pa.bool_()
+        column_path(column): encoding(table, column.name)
+        for column in table.schema
+        if column.type != pa.bool_()
     }
     sink = pa.BufferOutputStream()
     pq.write_table(
@@ -112,9 +91,9 @@ def parquet_bytes(table: pa.Table) -> bytes:
         max_rows_per_page=ROW_GROUP_ROWS,
         compression="zstd",
         compression_level=ZSTD_LEVEL,
-        use_dictionary=[path for path, encoding in encodings.items() if encoding is None],
-        column_encoding={path: encoding for path, encoding in encodings.items() if encoding is not None},
-        bloom_filter_options=_bloom_filters(table, groups),
+        use_dictionary=[path for path, one in encodings.items() if one is None],
+        column_encoding={path: one for path, one in encodings.items() if one is not None},
+        bloom_filter_options=bloom_filters(table, groups),
         write_statistics=[name for name in STATISTICS if name in table.column_names],
         store_schema=False,
     )
@@ -138,9 +117,13 @@ def read_dead_letters(
     return _read(source, DEAD_LETTER_SCHEMA, columns, rows)
 
 
-def read_event_rows(source: Source, start: int, end: int) -> pa.Table:
-    """Rows [start, end) of a segment, reading only the row groups that hold them. Raises as `read_events`."""
-    with _opened(source, ARROW_SCHEMA) as (file, what):
+def read_event_rows(source: Source, start: int, end: int, *, coded: bool = False) -> pa.Table:
+    """Rows [start, end) of a segment, reading only the row groups that hold them. Raises as `read_events`.
+
+    `coded`: text that the file keeps by distinct value comes as dictionaries, which `ledger.canonical`
+    takes at less cost.
+    """
+    with _opened(source, ARROW_SCHEMA, coded=coded) as (file, what):
         groups: list[int] = []
         edge = first = 0
         for number in range(file.metadata.num_row_groups):
@@ -186,51 +169,6 @@ def _utc(time: datetime | None) -> datetime | None:
     return None if time is None else time.astimezone(UTC)
 
 
-def _path(column: pa.Field) -> str:
-    """The column's path in the Parquet schema."""
-    return f"{column.name}.list.element" if pa.types.is_list(column.type) else str(column.name)
-
-
-def _encoding(table: pa.Table, name: str) -> str | None:
-    """The Parquet encoding of a column that is not bool; None stands for a dictionary."""
-    values = table[name]
-    kind = values.type
-    if values.null_count == len(values):
-        return "PLAIN"  # saves the empty dictionary
-    if pa.types.is_timestamp(kind) or pa.types.is_integer(kind):
-        repeats = name in {"session_risk", "session_expires_at"}  # the same on each event of a session
-        return None if repeats else "DELTA_BINARY_PACKED"
-    if name in _RANDOM:
-        return "DELTA_LENGTH_BYTE_ARRAY"
-    if name in _FREE:
-        texts = pc.list_flatten(values) if pa.types.is_list(kind) else values.drop_null()
-        if _distinct(texts) * DICTIONARY_REPEATS > len(texts):
-            return "DELTA_LENGTH_BYTE_ARRAY"
-    return None
-
-
-def _bloom_filters(table: pa.Table, groups: int) -> dict[str, dict[str, float]]:
-    """Filters whose size fits the distinct values of one row group."""
-    filters = {}
-    for name, bits_each in BLOOM_BITS.items():
-        if name not in table.column_names or table[name].null_count == len(table):
-            continue
-        wanted = bits_each * _distinct(table[name].drop_null()) / groups
-        bits = _BLOOM_MIN_BITS
-        while bits * 2**0.5 < wanted:
-            bits *= 2
-        filters[name] = {"ndv": max(1, int(bits / _BITS_AT_FPP)), "fpp": _FPP}
-    return filters
-
-
-def _distinct(values: pa.ChunkedArray) -> int:
-    """About how many distinct values; within some percent, at a tenth of the exact count's cost."""
-    if not len(values):
-        return 0
-    count: int = pl.Series(values).approx_n_unique()  # type: ignore[assignment]  # typed as any literal
-    return count
-
-
 def _read(source: Source, schema: pa.Schema, columns: Collection[str] | None, rows: int | None) -> pa.Table:
     if unknown := set(columns or ()) - set(schema.names):
         raise UsageError(f"There is no column {min(unknown)!r}.")
@@ -243,7 +181,9 @@ def _read(source: Source, schema: pa.Schema, columns: Collection[str] | None, ro
 
 
 @contextmanager
-def _opened(source: Source, schema: pa.Schema) -> Iterator[tuple[pq.ParquetFile, str]]:
+def _opened(
+    source: Source, schema: pa.Schema, *, coded: bool = False
+) -> Iterator[tuple[pq.ParquetFile, str]]:
     """The opened file and what to call it; what Arrow says while it is read becomes `DamageError`."""
     what = str(source) if isinstance(source, Path) else "The file"
     try:
@@ -257,6 +197,8 @@ def _opened(source: Source, schema: pa.Schema) -> Iterator[tuple[pq.ParquetFile,
             file = pq.ParquetFile(handle)
             if not file.schema_arrow.equals(schema):
                 raise DamageError(f"{what} is Parquet, but its columns are not those of the format.")
+            if coded:
+                file = pq.ParquetFile(handle, metadata=file.metadata, read_dictionary=coded_columns(file))
             yield file, what
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DamageError(f"{what} is not a whole Parquet file of ours: {error}.") from error

@@ -8,22 +8,17 @@ points at a missing parent, or in a circle, starts a branch of its own and says 
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import pyarrow as pa
 
-MAX_INDENT_LEVELS: Final = 24
-"""Deeper hops are drawn at this depth with their level in words: lines stay readable."""
-MAX_TEXT_CHARS: Final = 160
-MAX_LISTED: Final = 12
-"""Members of one list that are drawn; the rest is counted."""
-MAX_CHAINS: Final = 5
-"""Chains of delegation in the heading, longest first; the rest is counted."""
+from ledger.trace_nodes import Broken, Narrowing, Node, Trace
+from ledger.trace_text import MAX_INDENT_LEVELS, render
+
+__all__ = ["COLUMNS", "MAX_INDENT_LEVELS", "Node", "Trace", "render", "trace_tree"]
 
 COLUMNS: Final = (
     "event_id", "kind", "time", "source", "trace_id", "span_id", "parent_span_id", "request_id", "task_id",
@@ -32,67 +27,6 @@ COLUMNS: Final = (
     "credential_type", "audience", "scopes", "required_scopes", "grant_id", "approved_by", "exception_id",
     "outcome", "target", "pep", "tenant", "resource_tenant",
 )  # fmt: skip
-
-_MARKS: Final = {"allow": "● allow", "deny": "✕ deny", "error": "▲ error"}
-_DRAWN: Final = frozenset('●✕▲·→│├└─"')
-_HIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-
-Broken = Literal["missing parent", "circle of parents"]
-
-
-@dataclass(frozen=True, slots=True)
-class Narrowing:
-    """How a credential's scopes differ from those of the one it was derived from, seen in this trace."""
-
-    parent: str
-    dropped: tuple[str, ...]
-    added: tuple[str, ...]
-
-
-@dataclass(slots=True)
-class Node:
-    """One event: its row (the columns of `COLUMNS`, null ones left out) and those below it, by time."""
-
-    event: dict[str, Any]
-    number: int
-    parent: Node | None = None
-    guessed: bool = False
-    """Whether the place was chosen by request or task, for want of a span."""
-    depth: int = 0
-    broken: Broken | None = None
-    narrowing: Narrowing | None = None
-    children: list[Node] = field(default_factory=list)
-
-    @property
-    def principal(self) -> str | None:
-        """Who acted: the agent, else the initiator."""
-        value: str | None = self.event.get("delegated_actor") or self.event.get("actor")
-        return value
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """The events of one trace as a forest; `chains` are its delegation chains, the longest first."""
-
-    trace_id: str | None
-    roots: tuple[Node, ...]
-    chains: tuple[tuple[str, ...], ...]
-
-    def nodes(self) -> Iterator[Node]:
-        """Every node, each before those below it."""
-        stack = list(reversed(self.roots))
-        while stack:
-            node = stack.pop()
-            yield node
-            stack.extend(reversed(node.children))
-
-    def as_json(self) -> dict[str, Any]:
-        """The tree as flat nodes that name their parent, since JSON readers bound their nesting."""
-        return {
-            "trace_id": self.trace_id,
-            "chains": [list(chain) for chain in self.chains],
-            "nodes": [_node_as_json(node) for node in self.nodes()],
-        }
 
 
 def trace_tree(rows: pa.Table | Iterable[Mapping[str, Any]]) -> Trace:
@@ -234,150 +168,3 @@ def _covers(wide: str, scope: str) -> bool:
     if not colon or not wide_colon:
         return wide == scope
     return wide_resource in ("*", resource) and wide_verb in ("*", verb)
-
-
-def _node_as_json(node: Node) -> dict[str, Any]:
-    value: dict[str, Any] = {
-        "id": node.number,
-        "parent": node.parent.number if node.parent else None,
-        "depth": node.depth,
-        **node.event,
-        "principal": node.principal,
-    }
-    if isinstance(value.get("time"), datetime):
-        value["time"] = _time(value["time"])
-    if node.broken:
-        value["broken"] = node.broken
-    if node.narrowing:
-        value["narrowing"] = {
-            "from": node.narrowing.parent,
-            "dropped": list(node.narrowing.dropped),
-            "added": list(node.narrowing.added),
-        }
-    return value
-
-
-def render(trace: Trace) -> str:
-    """The tree as plain text. What senders wrote cannot move the cursor, hide or reorder text."""
-    nodes = list(trace.nodes())
-    lines = [_heading(trace, nodes)]
-    lines += [_chain(chain) for chain in trace.chains[:MAX_CHAINS]]
-    if len(trace.chains) > MAX_CHAINS:
-        lines.append(f"… and {len(trace.chains) - MAX_CHAINS} more chains of delegation")
-    # (node, what its ancestors draw before it, whether it is the last below its parent)
-    stack = [(root, "", root is trace.roots[-1]) for root in reversed(trace.roots)]
-    while stack:
-        node, before, last = stack.pop()
-        deep = node.depth >= MAX_INDENT_LEVELS
-        level = f"[level {node.depth + 1}] " if deep else ""
-        lines.append(f"{before}{'└─ ' if last else '├─ '}{level}{_line(node)}")
-        inside = before if deep else before + ("   " if last else "│  ")
-        hanging = inside + ("│    " if node.children and not deep else "     ")
-        lines += [hanging + detail for detail in _details(node)]
-        stack += [(child, inside, child is node.children[-1]) for child in reversed(node.children)]
-    return "\n".join(lines) + "\n"
-
-
-def _heading(trace: Trace, nodes: Sequence[Node]) -> str:
-    answers = [node.event.get("decision") for node in nodes]
-    counts = ", ".join(f"{answers.count(word)} {word}" for word in _MARKS)
-    times = [node.event["time"] for node in nodes if "time" in node.event]
-    span = f", {_time(min(times))} to {_time(max(times))}" if times else ""
-    name = _name("unknown" if trace.trace_id is None else trace.trace_id)
-    return f"trace {name}: {len(nodes)} events ({counts}){span}"
-
-
-def _line(node: Node) -> str:
-    event = node.event
-    time = _time(event["time"]) if "time" in event else "no time"
-    words = [time, _MARKS.get(event.get("decision", ""), "·"), _name(event.get("kind", "event"))]
-    if node.principal:
-        words.append(_name(node.principal))
-    if "action" in event:
-        words.append(_name(event["action"]))
-    words += [f"→ {_name(event[name])}" for name in ("resource", "destination", "target") if name in event]
-    if "outcome" in event:
-        words.append(_name(event["outcome"]))
-    if "reason" in event:
-        words.append(f"({_name(event['reason'])})")
-    if node.broken:
-        words.append(f"[{node.broken}]")
-    return "  ".join(words)
-
-
-def _details(node: Node) -> list[str]:
-    event = node.event
-    details = []
-    if "policy_id" in event or "policy_version" in event:
-        policy = _name(event.get("policy_id", "?"))
-        version = _name(event.get("policy_version", "unknown"))
-        engine = f" by {_name(event['policy_engine'])}" if "policy_engine" in event else ""
-        details.append(f"policy {policy} version {version}{engine}")
-    if "credential_id" in event:
-        details.append(_credential(node))
-    elif "scopes" in event:
-        details.append(f"scopes {_list(event['scopes'])}")
-    if "required_scopes" in event:
-        details.append(f"required scopes {_list(event['required_scopes'])}")
-    chain = event.get("delegation") or ()
-    if len(chain) > 1:
-        details.append("for " + _chain(chain))
-    if "tenant" in event and event.get("resource_tenant") not in {None, event["tenant"]}:
-        details.append(f"tenant {_name(event['tenant'])} → tenant {_name(event['resource_tenant'])}")
-    details += [
-        f"{name.replace('_', ' ')} {_name(event[name])}"
-        for name in ("grant_id", "approved_by", "exception_id")
-        if name in event
-    ]
-    return details
-
-
-def _credential(node: Node) -> str:
-    event = node.event
-    text = f"credential {_name(event['credential_id'])}"
-    if "credential_type" in event:
-        text += f" ({_name(event['credential_type'])})"
-    if "audience" in event:
-        text += f" for {_name(event['audience'])}"
-    if "parent_credential_id" in event:
-        text += f" from {_name(event['parent_credential_id'])}"
-    if "scopes" in event:
-        text += f": scopes {_list(event['scopes'])}"
-    if node.narrowing and node.narrowing.dropped:
-        text += f", narrowed by {_list(node.narrowing.dropped)}"
-    if node.narrowing and node.narrowing.added:
-        text += f", WIDER than its parent by {_list(node.narrowing.added)}"
-    return text
-
-
-def _list(values: Sequence[str]) -> str:
-    names = [_name(value) for value in values[:MAX_LISTED]]
-    more = f" and {len(values) - MAX_LISTED} more" if len(values) > MAX_LISTED else ""
-    return (", ".join(names) or "none") + more
-
-
-def _chain(chain: Sequence[str]) -> str:
-    """A chain of delegation; of a long one both ends: who began it and who acts."""
-    if len(chain) <= MAX_LISTED:
-        return " → ".join(_name(who) for who in chain)
-    half = MAX_LISTED // 2
-    ends = [_name(who) for who in (*chain[:half], *chain[-half:])]
-    return " → ".join([*ends[:half], f"({len(chain) - 2 * half} more)", *ends[half:]])
-
-
-def _time(time: datetime) -> str:
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _name(value: object) -> str:
-    """Untrusted text for a terminal: nothing hidden, no look-alike of our own drawing, bounded."""
-    text = str(value)
-    cut = text[:MAX_TEXT_CHARS]
-    safe = "".join(
-        f"\\u{{{ord(char):x}}}" if unicodedata.category(char) in _HIDDEN_CATEGORIES else char for char in cut
-    )
-    if len(text) > MAX_TEXT_CHARS:
-        safe += "…"
-    if not safe or any(char.isspace() or char in _DRAWN for char in safe):
-        return '"' + safe.replace('"', '\\"') + '"'
-    return safe

@@ -15,20 +15,21 @@ from random import Random
 from typing import Final
 
 from ledger.checkpoint import Checkpoint
-from ledger.copies import Read
-from ledger.errors import NotALedger, OutsideError, UsageError
+from ledger.errors import NotALedger, UsageError
 from ledger.findings import Finding, Report, damage, listed
 from ledger.log_view import LogView
 from ledger.note import VerifierKey
 from ledger.protocol import CHECKPOINT
 from ledger.state import LiveFile
 from ledger.store import Store
-from ledger.verify_files import FilesCheck, Progress, facts_of, task_of
+from ledger.verify_files import FilesCheck, Progress, task_of
 from ledger.verify_folder import LEDGER_JSON, check_folder, is_ledger, ledger_json_init, ledger_json_vkey
 from ledger.verify_heads import check_against, check_kept, check_signer, check_witnessed, parse_kept
 from ledger.verify_keys import read_key
 from ledger.verify_log import check_log
 from ledger.verify_offsets import OffsetsCheck
+from ledger.verify_reading import forgiving_read
+from ledger.verify_workers import facts_of
 
 __all__ = ["Finding", "Report", "ledger_json_key", "verify"]
 
@@ -107,7 +108,7 @@ class _Verification:
         self.pinned = pinned
         self.before = before
         self.unreadable: dict[str, Finding] = {}
-        self.read = _reader(store, self.unreadable)
+        self.read = forgiving_read(store, self.unreadable)
         self.view = self._stable_log()
         state = self.view.state
         self.report = Report(
@@ -215,37 +216,9 @@ def _lost_ranges(view: LogView) -> list[Finding]:
     return found
 
 
-def _reader(store: Store, unreadable: dict[str, Finding]) -> Read:
-    """Reading that reports what a local folder refuses to hand over, a pipe or a link in a file's place.
-
-    A remote store that refuses is not an answer about the ledger, and its error goes on.
-    """
-    local = _is_local(store)
-
-    def read(path: str) -> bytes | None:
-        try:
-            return store.read(path)
-        except UsageError:
-            return None
-        except OutsideError as error:
-            if not local:
-                raise
-            unreadable.setdefault(path, damage("unreadable", path, error.message))
-            return None
-
-    return read
-
-
-def _is_local(store: Store) -> bool:
-    try:
-        return store.local_path(CHECKPOINT) is not None
-    except OutsideError:
-        return True
-
-
 def _read_copy(store: Store, pinned: VerifierKey | None) -> LogView:
     listing = {file.path: file.size for file in store.list()}
     if not is_ledger(listing):
         raise NotALedger(f"There is no ledger at {store.url}.", "Give the address of a copy of this ledger.")
-    read: Callable[[str], bytes | None] = _reader(store, {})
+    read: Callable[[str], bytes | None] = forgiving_read(store, {})
     return check_log(listing, read, pinned=pinned)

@@ -6,31 +6,18 @@ leaves are brought back together here before their root is compared with the sea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import islice
-from multiprocessing import get_context
-from typing import Final
 
-from ledger.copies import Read
 from ledger.findings import Finding, damage
 from ledger.manifest import DeadLetterRef, SegmentRef, instant, parse_dead_letter_path, parse_event_path
 from ledger.merkle import HASH_BYTES, root
 from ledger.state import LiveFile, LogState
+from ledger.verify_facts import FileFacts, FileTask, Piece, PieceFacts
 from ledger.verify_offsets import OffsetsCheck, SealedRows
-from ledger.verify_rows import FileFacts, FileTask, Piece, PieceFacts, check_file
-
-MIN_POOL_ROWS: Final = 300_000
-"""Fewer rows than this are checked in this process: starting others would take longer."""
-TASKS_PER_WORKER: Final = 2
-"""Files held in memory per worker: the one it checks and the next one."""
 
 Progress = Callable[[int, int], None]
-Done = tuple[FileTask, FileFacts | None, int]
-"""(task, what the file holds or None where it is gone, its bytes)"""
 
 
 @dataclass(slots=True)
@@ -59,63 +46,6 @@ def task_of(file: LiveFile, state: LogState) -> FileTask | None:
     return FileTask(
         file.path, file.sha256, file.bytes, file.rows, place[0] if place else None, day, tuple(pieces)
     )
-
-
-def facts_of(tasks: Iterable[FileTask], read: Read, rows: int, workers: int) -> Iterator[Done]:
-    """Check files, in the order of completion.
-
-    `rows` is how many rows the tasks have together; large checks are spread over `workers` processes.
-    """
-    if workers < 2 or rows < MIN_POOL_ROWS:
-        for task in tasks:
-            yield _checked_here(task, read)
-        return
-    # Spawned, not forked: a fork would copy the locks of threads that Arrow runs.
-    pool = ProcessPoolExecutor(workers - 1, mp_context=get_context("spawn"))
-    try:
-        yield from _shared(pool, iter(tasks), read, (workers - 1) * TASKS_PER_WORKER)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _shared(
-    pool: ProcessPoolExecutor, tasks: Iterator[FileTask], read: Read, in_flight: int
-) -> Iterator[Done]:
-    """This process checks files too: it starts at once, and a worker only after a second of imports."""
-    running: dict[Future[FileFacts], tuple[FileTask, int]] = {}
-    while True:
-        for task in islice(tasks, in_flight - len(running)):
-            data = read(task.path)
-            if data is None:
-                yield task, None, 0
-                continue
-            try:
-                running[pool.submit(check_file, task, data)] = (task, len(data))
-            except BrokenProcessPool:
-                yield task, check_file(task, data), len(data)
-        mine = next(tasks, None)
-        if mine is not None:
-            yield _checked_here(mine, read)
-        elif not running:
-            return
-        else:
-            last = next((future for future in reversed(running) if future.cancel()), None)
-            if last is not None:
-                yield _checked_here(running.pop(last)[0], read)
-            else:
-                wait(running, return_when=FIRST_COMPLETED)
-        for done in [future for future in running if future.done()]:
-            task, size = running.pop(done)
-            try:
-                yield task, done.result(), size
-            except BrokenProcessPool:
-                # A worker died, of memory or of a file that crashes its reader.
-                yield _checked_here(task, read)
-
-
-def _checked_here(task: FileTask, read: Read) -> Done:
-    data = read(task.path)
-    return task, None if data is None else check_file(task, data), len(data or b"")
 
 
 @dataclass(slots=True)

@@ -13,7 +13,6 @@ from ledger.checkpoint import open_checkpoint
 from ledger.copies import (
     MAX_MISSING_BUNDLES,
     Bundle,
-    Leaves,
     Read,
     agree_on,
     believe,
@@ -21,20 +20,17 @@ from ledger.copies import (
     read_bundle,
     views,
 )
-from ledger.errors import DamageError, LedgerError
-from ledger.findings import damage, listed
-from ledger.lenient_state import REFUSALS, LenientState
+from ledger.errors import DamageError
+from ledger.findings import damage
 from ledger.log_view import LogView
-from ledger.manifest import Append, Config, Entry, parse_entry
-from ledger.merkle import HASH_BYTES, Tree, leaf_hash
 from ledger.note import VerifierKey
 from ledger.protocol import CHECKPOINT
 from ledger.tiles import BUNDLE_WIDTH, TILE_WIDTH, TilePath, parse_tile_path
-from ledger.verify_keys import bears_name_of, is_signed, key_of, known_keys, prefer_signed
+from ledger.verify_keys import bears_name_of, key_of, known_keys, prefer_signed
+from ledger.verify_replay import LogReplay
 from ledger.verify_tiles import judge_bundles, judge_hash_tiles
 
 TILES_FOLDER: Final = "tile"
-_NO_LEAF: Final = bytes(HASH_BYTES)
 
 
 def check_log(
@@ -54,7 +50,7 @@ def check_log(
     return _LogCheck(listing, read, pinned, init, known).run()
 
 
-class _LogCheck:
+class _LogCheck(LogReplay):
     def __init__(
         self,
         listing: Mapping[str, int],
@@ -63,24 +59,13 @@ class _LogCheck:
         init: bytes | None,
         known: int,
     ) -> None:
+        super().__init__(pinned, init, known)
         self.listing = listing
         self.read = read
-        self.pinned = pinned
-        self.init = init
-        self.known = known
-        self.state = LenientState()
-        self.view = LogView(self.state, Tree())
-        self.found = self.view.findings
         self.hash_tiles: list[TilePath] = []
         self.bundle_paths: dict[int, dict[int, str]] = {}
         self.signer: VerifierKey | None = None
         self.foreign_head = False
-        self.key_lost = False
-        """True where the key was rotated in a stretch of the log that is lost."""
-        self.after_gap = False
-        self.leaves: list[Leaves] = []
-        self.refused: set[str] = set()
-        self.proven = False
 
     def run(self) -> LogView:
         self._sort_paths()
@@ -88,7 +73,7 @@ class _LogCheck:
         self._open_checkpoint(self.read(CHECKPOINT))
         self._fit_bundles()
         self._settle_leaves()
-        self._replay()
+        self.replay()
         self.found += judge_bundles(self.view, self.refused)
         self.found += judge_hash_tiles(self.listing, self.read, self.hash_tiles, self.view, self.known)
         self._judge_keys()
@@ -200,130 +185,6 @@ class _LogCheck:
         tiles = [tile for tile in self.hash_tiles if tile.level == 0 and tile.index == number]
         tiles.sort(key=lambda tile: tile.width or TILE_WIDTH, reverse=True)
         return [leaves_of_tile(data) for tile in tiles if (data := self.read(tile.path)) is not None]
-
-    def _replay(self) -> None:
-        view = self.view
-        entries = [entry for bundle in view.bundles for entry in bundle.entries]
-        leaves = [leaf for view_leaves in self.leaves for leaf in view_leaves]
-        size = view.size = min(view.head.size, len(entries)) if view.head is not None else len(entries)
-        view.reach = size
-        view.leaves = leaves
-        tree = view.tree
-        broken = False
-        explained = False
-        for index, (data, leaf) in enumerate(zip(entries, leaves, strict=True)):
-            intact = data is not None and (leaf is None or leaf_hash(data) == leaf)
-            if index == 0 and not intact and self.init is not None and leaf_hash(self.init) == leaf:
-                # The log's own copy was found damaged before; this one is what the checkpoint covers.
-                self._take(0, self.init, broken=False, covered=True)
-                explained = True
-            elif data is None:
-                if index >= size:
-                    break
-                view.complete = False
-                explained = True
-                broken = broken or not self.proven
-                self.state.skip()
-                self.after_gap = True
-            elif not intact and index == 0:
-                self.state.skip()
-                explained = True
-            else:
-                problem = self._take(index, data, broken=broken, covered=index < size)
-                if problem is None and not intact:
-                    problem = "It is not the entry that the checkpoint covers."
-                if problem is not None:
-                    if index >= size:
-                        self._refuse_next(index, problem)
-                        break
-                    explained = True
-                    if intact:
-                        self.found.append(damage("entry", view.path_of(index), problem, index=index))
-                    broken = broken or not self.proven
-            tree.append(leaf or _NO_LEAF)
-            view.reach = index + 1
-        if view.head is not None and not self.proven and not explained:
-            message = f"Its root is not that of the log's first {view.head.size} entries."
-            self.found.append(damage("checkpoint", CHECKPOINT, message))
-        self._list_next()
-
-    def _take(self, index: int, data: bytes, *, broken: bool, covered: bool) -> str | None:
-        """Judge one entry and take it in; the problem with it, if any."""
-        if index and not self.state.keys:
-            self._assume_key()
-        if self.after_gap:
-            self.after_gap = False
-            self.key_lost = self._is_key_lost(index)
-        signed = index >= self.known and not self.key_lost and bool(self.state.keys or index == 0)
-        try:
-            prev = bytes.fromhex(parse_entry(data).prev) if broken else self.view.tree.root()
-            entry = self.state.read(index, prev, data, signed=signed)
-        except REFUSALS as error:
-            if covered:
-                self._take_leniently(index, data)
-            return error.message if isinstance(error, LedgerError) else f"It is not valid: {error}."
-        self._note(index, entry)
-        return None
-
-    def _take_leniently(self, index: int, data: bytes) -> None:
-        """Take in what an invalid entry says, so that its neighbours are not blamed for it."""
-        try:
-            entry = parse_entry(data)
-        except REFUSALS:
-            self.state.skip()
-            self.view.complete = False
-            return
-        self.state.take_leniently(entry)
-        if not isinstance(entry, Append):
-            self._note(index, entry)
-
-    def _is_key_lost(self, index: int) -> bool:
-        """Whether nothing from `index` on is signed by the key that is known."""
-        entries = [entry for bundle in self.view.bundles for entry in bundle.entries][index:]
-        keys = [self.state.key] if self.state.keys else []
-        return not any(
-            is_signed(entry, at, keys) for at, entry in enumerate(entries, start=index) if entry is not None
-        )
-
-    def _assume_key(self) -> None:
-        """Where entry 0 is lost, go on with the key that is known from elsewhere."""
-        key = self.pinned or key_of(self.init)
-        if key is not None:
-            self.state.keys.append(key)
-            self.state.origin = key.name
-
-    def _note(self, index: int, entry: Entry) -> None:
-        keys = self.view.keys
-        if self.state.keys and (not keys or keys[-1][1] != self.state.key):
-            keys.append((index + 1, self.state.key))
-        if isinstance(entry, Append):
-            self.view.appends[index] = entry
-        elif isinstance(entry, Config):
-            self.view.configs.setdefault(entry.sha256, index)
-
-    def _refuse_next(self, index: int, problem: str) -> None:
-        number = index // BUNDLE_WIDTH
-        for bundle in self.view.bundles[number:]:
-            for width, path in bundle.paths.items():
-                if bundle.first + width > index:
-                    self.refused.add(path)
-                    self.found.append(damage("entry", path, problem, index=index))
-
-    def _list_next(self) -> None:
-        view = self.view
-        for index in range(view.size, view.reach):
-            self.found.append(
-                listed(
-                    "uncovered",
-                    view.path_of(index),
-                    "A valid next entry; the next writer completes its commit.",
-                    index=index,
-                )
-            )
-        if view.reach > view.size + 1:
-            # A writer appends only to a log whose head it signed: the checkpoint was put back.
-            message = f"It covers {view.size} entries, but {view.reach} were committed one after the other."
-            self.found.append(damage("rollback", CHECKPOINT, message, index=view.size))
 
     def _judge_keys(self) -> None:
         if self.foreign_head and not self.key_lost:

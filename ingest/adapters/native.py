@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ingest import masking, rows, strictjson
-from ingest.adapters.flat_json import FlatReader
+from ingest.adapters.flat_json import keep_freed_memory, read_flat
 from ingest.adapters.native_columns import to_events
 from ingest.decoded import Decoded, Limits, Verdict
 from ingest.rows import Row
@@ -21,6 +21,8 @@ from ledger.events import FIELDS
 
 FIELD_MAP: Final = tuple((f"/{f.name}", f.name) for f in rows.SENDER_FIELDS)
 """Where in a message each field is read from: JSON pointer and field."""
+NESTING: Final = 2
+"""How deep an event without attributes is nested: it is an object with lists."""
 _OURS: Final = frozenset(f.name for f in FIELDS)
 
 
@@ -98,7 +100,9 @@ class NativeAdapter:
     name = "native"
 
     def __init__(self, *, fast: bool = True) -> None:
-        self._reader = FlatReader() if fast else None
+        self._quick = fast
+        if fast:
+            keep_freed_memory()
 
     def decode(self, values: pa.LargeBinaryArray, limits: Limits, now: datetime) -> Decoded:
         """Events of `values`; see `Adapter.decode`."""
@@ -117,7 +121,9 @@ class NativeAdapter:
     def _fast(
         self, values: pa.LargeBinaryArray, limits: Limits, now: datetime
     ) -> tuple[pa.Table | None, np.ndarray[Any, np.dtype[np.int64]]]:
-        columns = None if self._reader is None else self._reader.read(values, limits.message_bytes)
+        # An event is an object that may hold lists: nested two deep.
+        quick = self._quick and limits.nesting_depth >= NESTING
+        columns = read_flat(values, limits.message_bytes) if quick else None
         if columns is None:
             return None, np.zeros(0, np.int64)
         table, good = to_events(columns, limits, now)

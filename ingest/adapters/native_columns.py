@@ -6,18 +6,17 @@ or says why not.
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest import masking
+from ingest import secret_scan
+from ingest.adapters.attribute_texts import canonical_texts
 from ingest.adapters.flat_json import Columns
 from ingest.decoded import Limits
 from ingest.rows import BOUNDED_LISTS, BOUNDED_TEXTS, DEFAULT_RETENTION, MAX_SESSION_RISK
@@ -34,6 +33,7 @@ from ledger.events import (
 Mask = npt.NDArray[np.bool_]
 _TYPES: Final = {f.name: f.type for f in FIELDS}
 _REQUIRED: Final = tuple(f.name for f in FIELDS if f.required and f.name != "retention")
+_NO_SECRET: Final = frozenset({*VOCABULARIES, *HEX_LENGTHS})
 _LOWER_HEX: Final = np.zeros(256, np.bool_)
 _LOWER_HEX[np.frombuffer(b"0123456789abcdef", np.uint8)] = True
 _DIGIT_OR: Final = np.frombuffer(b"0000-00-00T00:00:00.000000Z", np.uint8)
@@ -44,14 +44,11 @@ _TIME: Final = (
     r"([Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])$"
 )
 _FIRST, _LAST = "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"
-_INEXACT: Final = re.compile(rb"[^\x20-\x7e]|\\|[0-9]{16}|[:\[,]\s*-(?:0|[0-9]*[.eE])|[:\[,]\s*[0-9]+[.eE]")
-"""What orjson with sorted keys might write otherwise than RFC 8785, or `rows` otherwise than it stands."""
-_SPACES: Final = b" \t"
 
 
 def to_events(columns: Columns, limits: Limits, now: datetime) -> tuple[pa.Table, Mask]:
     """A table of the event schema, and which of its rows are vouched for."""
-    table = columns.table.combine_chunks()
+    table = columns.table
     rows = len(table)
     good: Mask = np.ones(rows, np.bool_)
     made: dict[str, pa.Array] = {}
@@ -65,10 +62,12 @@ def to_events(columns: Columns, limits: Limits, now: datetime) -> tuple[pa.Table
             return pa.Table.from_batches([], ARROW_SCHEMA), np.zeros(0, np.bool_)
         if made[name].null_count:
             good &= made[name].is_valid().to_numpy(zero_copy_only=False)
+    _strike_secrets(made, good)
     latest = pa.scalar(now + timedelta(hours=limits.ahead_hours), TIME_TYPE)
     _keep(good, pc.less_equal(made["time"], latest))
-    if "attributes" in made or columns.attributes:
-        made["attributes"] = _attributes(columns, made.get("attributes"), limits, good)
+    if columns.attributes is not None:
+        made["attributes"], fit = canonical_texts(columns.attributes, limits)
+        good &= fit
     if "retention" not in made:
         made["retention"] = pa.repeat(pa.scalar(DEFAULT_RETENTION), rows)
     elif made["retention"].null_count:
@@ -86,6 +85,21 @@ def _keep(good: Mask, answer: pa.Array) -> None:
     if answer.null_count:
         answer = answer.fill_null(fill_value=True)
     good &= answer.to_numpy(zero_copy_only=False)
+
+
+def _strike_secrets(made: dict[str, pa.Array], good: Mask) -> None:
+    """Vocabularies, times and hex digits need no such look."""
+    free = [name for name in made if _TYPES[name] in ("text", "list") and name not in _NO_SECRET]
+    for name in free:
+        listed = _TYPES[name] == "list"
+        texts = made[name].flatten() if listed else made[name]
+        secret = secret_scan.with_secrets(texts, _bytes(texts))
+        if secret is None:
+            continue
+        if listed:
+            good[pc.list_parent_indices(made[name]).to_numpy()[secret]] = False
+        else:
+            good &= ~secret
 
 
 def _lengths(column: pa.Array) -> npt.NDArray[np.int32]:
@@ -192,50 +206,6 @@ def _any_times(column: pa.Array, good: Mask) -> pa.Array:
     times = plain.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", time_unit="us", time_zone="UTC", strict=False)
     good &= (texts.is_null() | (matched & times.is_not_null())).to_numpy()
     return times.to_arrow().cast(TIME_TYPE)
-
-
-def _attributes(columns: Columns, column: pa.Array | None, limits: Limits, good: Mask) -> pa.Array:
-    rows = len(good)
-    if column is not None:
-        # A text that was not put there by the cut is a text on the wire.
-        foreign = column.is_valid().to_numpy(zero_copy_only=False)
-        foreign[list(columns.attributes)] = False
-        good &= ~foreign
-    texts: list[str | None] = [None] * rows
-    for row, cut in columns.attributes.items():
-        text = _canonical(cut)
-        if text is None or len(text) > limits.attributes_bytes:
-            good[row] = False
-        else:
-            texts[row] = text
-    return pa.array(texts, pa.string())
-
-
-def _canonical(cut: bytes) -> str | None:
-    """The RFC 8785 text of an object that needs neither masking nor care; None where it does."""
-    if _INEXACT.search(cut) is not None:
-        return None
-    try:
-        value = orjson.loads(cut)
-    except orjson.JSONDecodeError:
-        return None
-    # A duplicate key or another spelling of a value would come back shorter or otherwise.
-    if not isinstance(value, dict) or not _same(orjson.dumps(value), cut) or not _innocent(value):
-        return None
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
-
-
-def _same(written: bytes, cut: bytes) -> bool:
-    return written == cut or written.translate(None, _SPACES) == cut.translate(None, _SPACES)
-
-
-def _innocent(value: dict[str, Any]) -> bool:
-    nested = False
-    for key, child in value.items():
-        if masking.secret_key(key):
-            return False
-        nested = nested or isinstance(child, dict | list)
-    return not (nested or "name" in value or "key" in value) or not masking.mask_value(value)[1]
 
 
 _CHECKS: Final = {"text": _text, "list": _list, "int": _int, "bool": _bool, "time": _time}

@@ -35,6 +35,10 @@ def explain(error: Exception, settings: KafkaSettings) -> dict[str, str]:
     elif isinstance(error, (errors.KafkaTimeoutError, errors.KafkaConnectionError)):
         message = f"Kafka at {servers} does not answer."
         remedy = "Check the address, the network and that the broker runs; then start again."
+        if settings.client:
+            # The client tries again whatever refused it, and tells a refusal from silence to nobody.
+            message = f"Kafka at {servers} does not answer, or refuses the TLS or SASL settings."
+            remedy = "Check the address, the certificates, the user and the password; then start again."
     elif isinstance(error, errors.LogTruncationError):
         message = f"The broker's log was cut below what was already read: {error}."
         remedy = "Find out what the broker lost (an unclean leader election); to go on, re-create the topic."

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ingest.sources import kafka_settings as limits
-from ingest.sources.kafka_settings import KafkaSettings
+from ingest.sources.kafka_settings import KEY_PASSWORD_VARIABLE, PASSWORD_VARIABLE, KafkaSettings
 from ingest.sources.kafka_wire import Kind, Wire
 
 STDERR_BYTES = 4096  # of what it wrote last, for a process that ended without a word
@@ -26,11 +26,13 @@ class ReadingProcess:
         # It outlives this call: `forget` closes it.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - see above
         path = os.pathsep.join(dict.fromkeys(str(Path(one).absolute()) for one in sys.path if one))
+        secret = {PASSWORD_VARIABLE, KEY_PASSWORD_VARIABLE}
+        environment = {name: value for name, value in os.environ.items() if name not in secret}
         with theirs:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "ingest.sources.kafka_child", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": path},
+                env={**environment, "PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._stderr,

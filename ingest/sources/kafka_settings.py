@@ -31,6 +31,9 @@ OUTAGE_SECONDS = 60.0  # no answer at all from a broker that answered before
 CLOSE_TIMEOUT_SECONDS = 5.0
 NAMED_TOPICS = 10  # in an error message
 
+PASSWORD_VARIABLE = "DECISION_LEDGER_INGEST_KAFKA_SASL_PASSWORD"  # noqa: S105 - a variable's name
+KEY_PASSWORD_VARIABLE = "DECISION_LEDGER_INGEST_KAFKA_SSL_KEY_PASSWORD"  # noqa: S105 - a variable's name
+
 _CLIENT_PREFIXES = ("security_", "sasl_", "ssl_", "client_")
 _NOT_BY_VALUE = {"ssl_context", "sasl_oauth_token_provider", "client_dns_lookup"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -21,6 +22,13 @@ CACHED_BYTES: Final = 262_144
 """Worked on at a time: small enough to stay in the processor's cache."""
 _NEWLINE: Final = 0x0A
 _RETURN: Final = 0x0D
+
+
+@dataclass(slots=True)
+class LongLineChunk(Chunk):
+    """One line that was too long to hold; `whole_digest` is the hex SHA-256 of all of it."""
+
+    whole_digest: str = ""
 
 
 class LineSplitter:
@@ -153,11 +161,12 @@ class LineSplitter:
         after = (self.read_bytes, self.digest.hexdigest())
         size = line.size - (line.last == _RETURN and bool(ending))
         offset, self.offset = self.offset, self.offset + 1
-        return Chunk(
+        return LongLineChunk(
             self.key, offset, self.offset, np.array([offset], np.int64),
             pa.array([line.beginning[:size]], pa.large_binary()),
             read_bytes=after[0], prefix=after[1], truncated={0: size},
             prefix_at=lambda messages: after if messages else before,
+            whole_digest=line.digest(bool(ending)),
         )  # fmt: skip
 
 
@@ -202,12 +211,24 @@ class _LongLine:
         self.before = before
         self.size = 0
         self.last = 0
+        self._line = hashlib.sha256()
 
     def add(self, data: bytes, digest: _Hash) -> None:
         digest.update(data)
         self.size += len(data)
-        if data:
-            self.last = data[-1]
+        if not data:
+            return
+        if self.last == _RETURN:
+            self._line.update(b"\r")
+        # A last CR is held back: with the LF that may follow it is the line's end and no part of it.
+        self.last = data[-1]
+        self._line.update(data[:-1] if self.last == _RETURN else data)
+
+    def digest(self, ended: bool) -> str:
+        """Hex SHA-256 of the line; `ended` says that an LF followed."""
+        if self.last == _RETURN and not ended:
+            self._line.update(b"\r")
+        return self._line.hexdigest()
 
 
 def empty_digest() -> _Hash:

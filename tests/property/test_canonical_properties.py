@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import datetime
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from ledger import canonical
 from ledger.canonical import canonical_column, canonical_event, content_column, leaf_hashes
-from ledger.events import CONTENT_COLUMNS, DEAD_LETTER_SCHEMA
+from ledger.events import CONTENT_COLUMNS, DEAD_LETTER_SCHEMA, ERASED_LEAF
 from tests.arbitrary_events import VALUES, Row, rows, table_of, texts
 
 
@@ -67,8 +68,40 @@ def test_neither_slices_nor_chunks_nor_batches_matter(events: list[Row], data: s
     assert canonical_column(pa.concat_tables([table.slice(0, at), table.slice(at)])) == expected
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(canonical, "BATCH_ROWS", data.draw(st.integers(1, 4)))
-        patch.setattr(canonical, "PART_ROWS", data.draw(st.integers(1, 4)))
         assert canonical_column(table) == expected
+
+
+def coded(table: pa.Table) -> pa.Table:
+    """The same rows with every column of text as Parquet's dictionaries come."""
+    columns = [
+        column.dictionary_encode() if column.type == pa.string() and name != ERASED_LEAF else column
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    ]
+    return pa.table(columns, names=table.column_names)
+
+
+@given(rows, st.integers(1, 40), st.randoms(use_true_random=False))
+def test_text_by_distinct_value_gives_the_same_bytes(events: list[Row], times: int, random: Random) -> None:
+    many = events * times
+    random.shuffle(many)
+    expected = [reference(event) for event in many]
+    table = table_of(many)
+    assert canonical_column(coded(table)) == expected
+    assert canonical_column(coded(table).slice(1)) == expected[1:]
+    assert leaf_hashes(coded(table)) == [hashlib.sha256(b"\0" + row).digest() for row in expected]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(canonical, "LOOK_ROWS", 1)
+        assert canonical_column(table) == expected
+
+
+def test_values_that_a_dictionary_doubles_or_does_not_use_change_nothing() -> None:
+    values = pa.array(["a", 'b"', "a", "never", "\x01"])
+    column = pa.DictionaryArray.from_arrays(pa.array([0, 1, None, 2] * 8, pa.int32()), values)
+    table = pa.table({"actor": column, "tenant": pa.array(["t"] * 32).dictionary_encode()})
+    assert canonical_column(table) == [canonical_event(row) for row in table.to_pylist()]
+    null = pa.DictionaryArray.from_arrays(pa.array([0, 1] * 16, pa.int32()), pa.array(["a", None]))
+    table = pa.table({"actor": null, "tenant": pa.array(["t"] * 32)})
+    assert canonical_column(table) == [canonical_event(row) for row in table.to_pylist()]
 
 
 @given(

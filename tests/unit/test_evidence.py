@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from ledger.errors import DamageError, UsageError
 from ledger.evidence import entry_proof, export, locate, verify_bundle
 from ledger.note import SignerKey
 from ledger.reader import Ledger
+from ledger.segment import parquet_bytes, read_events
 from tests.c2sp_checker import check_tlog_proof
 from tests.making import ORIGIN, Made, make_ledger, row, stretch
 
@@ -111,6 +115,23 @@ def test_ids_that_hold_a_hash_sign_are_found(made: Made) -> None:
     made.writer().commit([stretch([row(0, event_id="call#0/read", source="cerbos/prod")], start=21)])
     with Ledger.open(str(made.folder)) as ledger:
         assert len(locate(ledger, ["call#0/read", "cerbos/prod#call#0/read"])) == 2
+
+
+def test_a_segment_that_was_changed_proves_nothing(made: Made) -> None:
+    with Ledger.open(str(made.folder)) as ledger:
+        place = locate(ledger, ["e0"])[0]
+        path = made.folder / place.segment
+        table = read_events(path)
+        at = table.schema.get_field_index("decision")
+        changed = table.set_column(at, table.schema.field(at), pa.array(["deny"] * len(table)))
+        path.write_bytes(parquet_bytes(changed))
+        with pytest.raises(DamageError, match="not those that were sealed"):
+            export(ledger, ["e1"])
+
+
+def test_the_offline_check_loads_no_engine() -> None:
+    code = "import sys, ledger.evidence; sys.exit(bool({'pyarrow', 'duckdb', 'polars'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0  # our own text
 
 
 def test_every_entry_has_a_proof(made: Made) -> None:

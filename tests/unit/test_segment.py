@@ -18,7 +18,6 @@ from ledger.canonical import leaf_hashes
 from ledger.errors import DamageError, OutsideError, UsageError
 from ledger.events import ARROW_SCHEMA, DEAD_LETTER_SCHEMA, ERASED_LEAF, SQL_TYPES
 from ledger.segment import (
-    BLOOM_BITS,
     parquet_bytes,
     read_dead_letters,
     read_event_rows,
@@ -26,6 +25,7 @@ from ledger.segment import (
     write_dead_letters,
     write_events,
 )
+from ledger.segment_layout import BLOOM_BITS
 from tests.benchmarks import workload
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

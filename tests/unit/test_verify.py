@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger import verify_files
+from ledger import verify_workers
 from ledger.checkpoint import Checkpoint
 from ledger.compaction import compact
 from ledger.copies import agree_on, read_bundle, views
@@ -21,8 +21,8 @@ from ledger.manifest import InvalidEntry, Note, OffsetsRow, parse_entry
 from ledger.merkle import leaf_hash, root
 from ledger.tiles import encode_bundle
 from ledger.verify import ledger_json_key, verify
-from ledger.verify_offsets import _gaps, _judge_span
-from ledger.verify_rows import Coordinates
+from ledger.verify_facts import Coordinates
+from ledger.verify_spans import _gaps, judge_span
 from tests.faults.ledger_maker import ORDERS, Made, commit, event, new_ledger, stretch
 from tests.simulated_store import Fault, Step
 
@@ -135,7 +135,7 @@ def test_progress_counts_files(made: Made) -> None:
 
 def test_many_rows_are_shared_among_processes(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = grow(made, 7)
-    monkeypatch.setattr(verify_files, "MIN_POOL_ROWS", 0)
+    monkeypatch.setattr(verify_workers, "MIN_SHARED_ROWS", 0)
     made.store.tamper(paths[3], b"x")
     made.store.tamper(paths[5], None)
 
@@ -303,7 +303,7 @@ def test_an_offset_cannot_be_an_event_and_a_dead_letter() -> None:
     one = Coordinates(at, at, at)
     letter = Coordinates(at, at, at, np.array([0], np.int8))
     span = OffsetsRow(topic="t", partition=0, from_=0, to=2, accepted=1, rejected=1)
-    problems = _judge_span(span, [("a", one)], [("b", letter)], [], complete=True)
+    problems = judge_span([span], [("a", one)], [("b", letter)], [], complete=True)
     assert len(problems) == 2
     assert "both" in problems[0]
     assert "Offset 1" in problems[1]

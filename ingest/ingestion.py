@@ -1,0 +1,92 @@
+"""One run of a source into a ledger as a command: its options, its progress, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Final
+
+import typer
+
+from ingest.adapters import NAMES
+from ingest.decoded import Adapter
+from ingest.intakes import IntakeSettings
+from ingest.maintenance import Maintenance
+from ingest.pipeline import Pace, Pipeline, Totals
+from ingest.sources import Source
+from ledger.console import answer, say, shared
+from ledger.writer import Writer
+
+PACE: Final = Pace()
+
+FormatOption = Annotated[str, typer.Option("--format", help=f"One of {', '.join(NAMES)}.")]
+IntakeOption = Annotated[
+    Path | None, typer.Option("--intake", help="A TOML file: what this intake may deliver, and mappings.")
+]
+WriterOption = Annotated[str | None, typer.Option("--writer", help="This worker's name in the log.")]
+RowsOption = Annotated[int, typer.Option(help="Seal a batch at so many messages.", min=1)]
+SecondsOption = Annotated[float, typer.Option(help="Seal a batch after so many seconds.", min=0.01)]
+
+
+def ingested(
+    source: Source, reader: Adapter, writer: Writer, settings: IntakeSettings, pace: Pace, *, quiet: bool
+) -> Totals:
+    """Everything that the source gives, sealed; SIGTERM and Ctrl-C end it early and in order."""
+    maintenance = Maintenance(writer, source)
+    show = sys.stderr.isatty() and not quiet and not shared.json
+
+    def committed(_: object, totals: Totals) -> None:
+        if show:
+            sys.stderr.write(f"\r{totals.events:,} events in {totals.commits:,} commits")
+            sys.stderr.flush()
+        maintenance.after_commit()
+
+    pipeline = Pipeline(
+        source, reader, writer, intake=settings.intake, limits=settings.limits, pace=pace, on_commit=committed
+    )
+    with _graceful(pipeline):
+        totals = pipeline.run()
+    maintenance.finish()
+    if show:
+        sys.stderr.write("\n")
+    return totals
+
+
+@contextlib.contextmanager
+def _graceful(pipeline: Pipeline) -> Iterator[None]:
+    """SIGTERM and Ctrl-C seal what is in hand and end with 0."""
+
+    def stop(_: int, __: FrameType | None) -> None:
+        pipeline.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def report(totals: Totals, as_json: bool) -> None:
+    """Print what a run sealed."""
+    value = {name: getattr(totals, name) for name in Totals.__slots__}
+    text = (
+        f"{totals.events:,} events sealed in {totals.commits:,} commits, {totals.segments:,} segments "
+        f"(head {totals.head:,}).\n"
+        f"messages: {totals.accepted:,} accepted, {totals.duplicate:,} duplicate, {totals.ignored:,} "
+        f"ignored, {totals.rejected:,} rejected; offsets: {totals.skipped:,} skipped, {totals.lost:,} lost."
+    )
+    answer(value, text, as_json)
+    if totals.rejected:
+        say("Rejected messages were set aside: see `decision-ledger deadletters list`.")
+
+
+def worker_name() -> str:
+    """A name for this run in the log."""
+    # Random, since a host's name would be handed out with every evidence bundle.
+    return f"worker-{secrets.token_hex(4)}"

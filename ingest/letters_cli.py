@@ -1,0 +1,95 @@
+"""Commands on messages that were set aside: deadletters list, show, replay."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import orjson
+import typer
+
+from ingest import letters
+from ingest.adapters import adapter
+from ingest.ingestion import FormatOption, IntakeOption, worker_name
+from ingest.intakes import read_intake
+from ledger.console import (
+    JsonOption,
+    KeyOption,
+    LedgerOption,
+    answer,
+    ledger_url,
+    signing_key,
+    store_at,
+    table_text,
+)
+from ledger.reader import Ledger
+from ledger.writer import Writer
+
+LETTER_ROWS: Final = 1_000
+
+letters_app = typer.Typer(no_args_is_help=True, help="Messages that were set aside.")
+
+
+@letters_app.command("list")
+def letters_list(
+    status: Annotated[
+        str, typer.Option("--status", help="rejected, duplicate, ignored or all.")
+    ] = "rejected",
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = LETTER_ROWS,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Messages that were not accepted, newest first, with the id that show and replay take.
+
+    Example: decision-ledger deadletters list --status all
+    """
+    with Ledger.open(ledger_url(ledger)) as opened:
+        rows, of = letters.listed(opened, status, limit)
+    columns = ["id", "time", "status", "topic", "partition", "record_offset", "reason", "field", "replayed"]
+    text = table_text(columns, [[row[name] for name in columns] for row in rows])
+    answer(rows, f"{text}\n({len(rows):,} of {of:,})", as_json)
+
+
+@letters_app.command("show")
+def letters_show(
+    letter: Annotated[str, typer.Argument(metavar="ID", help="As `deadletters list` prints it.")],
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """One dead letter whole, with its message after masking.
+
+    Example: decision-ledger deadletters show 5f0c…a1:0
+    """
+    with Ledger.open(ledger_url(ledger)) as opened:
+        row = letters.shown(opened, letter)
+    text = "\n".join(f"{name:<14} {_printable(value)}" for name, value in row.items() if value is not None)
+    answer(row, text, as_json)
+
+
+@letters_app.command("replay")
+def letters_replay(  # noqa: PLR0917 - the parser calls it by name, one parameter per option
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="None: all rejected ones.")] = None,
+    format_: FormatOption = "native",
+    intake: IntakeOption = None,
+    ledger: LedgerOption = None,
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Try rejected messages again, after a fix. One that is sealed now is never replayed twice.
+
+    Example: decision-ledger deadletters replay --format opa --intake fixed.toml
+    """
+    settings = read_intake(intake, "replay")
+    writer = Writer(store_at(ledger), signing_key(ledger, key), name=worker_name())
+    with Ledger.open(ledger_url(ledger)) as opened:
+        value = letters.replay(opened, writer, adapter(format_, settings.options), settings, ids or [])
+    answer(
+        value,
+        f"{value['sealed']} of {value['tried']} messages were sealed ({value['events']} events); "
+        f"{value['still_rejected']} are still unusable.",
+        as_json,
+    )
+
+
+def _printable(value: object) -> str:
+    text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
