@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from ingest.sources import Source
-from ledger import compaction
+from ledger.compaction import Compaction
 from ledger.errors import LedgerError
 from ledger.lag import note_lag
 from ledger.writer import Writer
@@ -17,6 +17,7 @@ from ledger.writer import Writer
 COMPACT_SECONDS: Final = 10.0
 LAG_SECONDS: Final = 5.0
 MERGES_AT_ONCE: Final = 4
+MERGES_AT_END: Final = 64
 
 log = structlog.get_logger()
 
@@ -29,6 +30,8 @@ class Maintenance:
         self._source = source
         self._compacted = self._noted = time.monotonic()
         self._merging: threading.Thread | None = None
+        self._compaction = Compaction(writer)
+        self._reported: set[str] = set()
 
     def after_commit(self) -> None:
         """Called after each commit, in the sealing thread."""
@@ -39,21 +42,24 @@ class Maintenance:
         idle = self._merging is None or not self._merging.is_alive()
         if idle and now - self._compacted >= COMPACT_SECONDS:
             self._compacted = now
-            self._merging = threading.Thread(target=self._merge, name="compact")
+            self._merging = threading.Thread(target=self._merge, args=(MERGES_AT_ONCE,), name="compact")
             self._merging.start()
 
     def finish(self) -> None:
         """Wait for a merge under way; merge what this run left small; note the last lag."""
         if self._merging is not None:
             self._merging.join()
-        self._merge()
+        self._merge(MERGES_AT_END)
         self._note_lag()
 
-    def _merge(self) -> None:
+    def _merge(self, most: int) -> None:
         try:
-            compaction.compact(self._writer, fan_in=compaction.FAN_IN, most=MERGES_AT_ONCE)
+            self._compaction.run(most=most)
         except LedgerError as error:
             log.warning("compaction failed", error=str(error))
+        for path in self._compaction.damaged.keys() - self._reported:
+            self._reported.add(path)
+            log.warning("left out of compaction", error=str(self._compaction.damaged[path]))
 
     def _note_lag(self) -> None:
         try:

@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from ledger import compaction
 from ledger.answer_formats import WRITERS
 from ledger.checkpoint import Checkpoint
+from ledger.compaction import Compaction
 from ledger.console import (
     JsonOption,
     KeyOption,
@@ -28,6 +28,8 @@ from ledger.console import (
 from ledger.errors import LedgerError, UsageError
 from ledger.evidence_cli import evidence_app
 from ledger.founding import found_ledger
+from ledger.left_overs import LEFT_OVER_AGE
+from ledger.left_overs import gc as collect
 from ledger.note import VerifierKey, is_key_name
 from ledger.pins import keep_pin, kept_pin
 from ledger.query import QueryLimits
@@ -222,19 +224,25 @@ def compact(ledger: LedgerOption = None, key: KeyOption = None, as_json: JsonOpt
     """
     writer = Writer(store_at(ledger), signing_key(ledger, key), name="compact", remember=False)
     before = len(writer.state.files)
-    entries = compaction.compact(writer)
+    compaction = Compaction(writer)
+    entries = compaction.run(fan_in=2)
     after = len(writer.state.files)
+    damaged = [str(error) for error in compaction.damaged.values()]
+    text = f"{len(entries)} merges: {before:,} files became {after:,}."
     answer(
-        {"entries": len(entries), "files_before": before, "files_after": after},
-        f"{len(entries)} merges: {before:,} files became {after:,}.",
+        {"ok": not damaged, "entries": len(entries), "files_before": before, "files_after": after,
+         "damaged": damaged},
+        "\n".join([text, *(f"Left out: {line}" for line in damaged)]),
         as_json,
-    )
+    )  # fmt: skip
+    if damaged:
+        raise typer.Exit(1)
 
 
 def gc(
     older_than: Annotated[
         float, typer.Option("--older-than", help="Spare left-overs younger than so many seconds.")
-    ] = compaction.LEFT_OVER_AGE.total_seconds(),
+    ] = LEFT_OVER_AGE.total_seconds(),
     ledger: LedgerOption = None,
     key: KeyOption = None,
     as_json: JsonOption = False,
@@ -244,7 +252,7 @@ def gc(
     Example: decision-ledger gc
     """
     writer = Writer(store_at(ledger), signing_key(ledger, key), name="gc", remember=False)
-    left, swept = compaction.gc(writer, age=timedelta(seconds=older_than))
+    left, swept = collect(writer, age=timedelta(seconds=older_than))
     answer(
         {"left_overs": left, "removed": swept},
         f"Deleted {len(left):,} left-overs and {len(swept):,} files whose grace is over.",

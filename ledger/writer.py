@@ -38,7 +38,7 @@ from ledger.sealing import Sealed, places, seal
 from ledger.segment import read_events
 from ledger.settle import Fresh, find_fresh, keep_fresh
 from ledger.signing import SigningKey
-from ledger.state import LogState, Position, Removed
+from ledger.state import LiveFile, LogState, Position, Removed
 from ledger.store import Store
 
 SOFTWARE: Final = "decision-ledger/0.1.0"
@@ -166,6 +166,19 @@ class Writer:
                     return entry
         raise _lost_every_race()
 
+    def check_size(self, kind: type[Any], values: dict[str, Any]) -> None:
+        """Raises EntryTooLarge where an entry of these values is larger than the format allows."""
+        probe = kind(
+            index=0, prev="0" * 64, time=instant(self.clock()), writer=self.name, software=SOFTWARE, **values
+        )
+        if len(entry_bytes(probe)) > MAX_ENTRY_BYTES - _SIGNATURE_ROOM:
+            raise EntryTooLarge("The batch needs more than one entry.")
+
+    def live_files(self) -> tuple[LiveFile, ...]:
+        """The files that are live now; for threads beside the one that commits."""
+        with self._lock:
+            return tuple(self.state.files.values())
+
     def sweep(self) -> list[str]:
         """Delete files that a `compact`, `erase` or `expire` entry removed and whose grace is over."""
         now = self.clock()
@@ -192,7 +205,7 @@ class Writer:
                 sealed = None
             if sealed is None:
                 sealed = seal(keep_fresh(batch, fresh), self.store, self.clock())
-                self._check_size(sealed)
+                self.check_size(Append, _append_values(sealed))
             with self._lock:
                 if judged_at != self._foreign:
                     continue
@@ -242,14 +255,6 @@ class Writer:
             except Fenced:
                 fenced.append(key)
         return fenced
-
-    def _check_size(self, sealed: Sealed) -> None:
-        probe = Append(
-            index=0, prev="0" * 64, time=instant(self.clock()), writer=self.name, software=SOFTWARE,
-            **_append_values(sealed),
-        )  # fmt: skip
-        if len(entry_bytes(probe)) > MAX_ENTRY_BYTES - _SIGNATURE_ROOM:
-            raise EntryTooLarge("The batch needs more than one entry.")
 
     def _remember_own(self, sealed: Sealed, fresh: Fresh) -> None:
         self.log.drain()

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from ledger import compaction
-from ledger.errors import DamageError
+from ledger import compaction, left_overs
+from ledger.compaction import Compaction
 from ledger.evidence import verify_bundle
-from ledger.manifest import InvalidEntry
 from ledger.reader import Ledger
+from ledger.segment import read_events
 from tests.making import NOON, Made, make_ledger, row, stretch
 
 COMMITS = 20
@@ -36,7 +36,7 @@ def _all(made: Made, at: int | None = None) -> list[dict[str, object]]:
 
 def test_merging_keeps_every_row_and_never_crosses_a_date(made: Made) -> None:
     before = _all(made)
-    entries = compaction.compact(made.writer())
+    entries = Compaction(made.writer()).run(fan_in=2)
     assert len(entries) == 2
     assert _all(made) == before
     with Ledger.open(str(made.folder)) as ledger:
@@ -45,7 +45,7 @@ def test_merging_keeps_every_row_and_never_crosses_a_date(made: Made) -> None:
 
 
 def test_a_query_pinned_before_later_commits_reads_through_the_merged_file(made: Made) -> None:
-    compaction.compact(made.writer())
+    Compaction(made.writer()).run(fan_in=2)
     rows = _all(made, at=4)
     assert [one["event_id"] for one in rows] == [f"e{n}" for n in range(3 * ROWS)]
 
@@ -53,7 +53,7 @@ def test_a_query_pinned_before_later_commits_reads_through_the_merged_file(made:
 def test_evidence_holds_before_and_after_a_merge(made: Made) -> None:
     with Ledger.open(str(made.folder)) as ledger:
         earlier = ledger.evidence("e42")
-    compaction.compact(made.writer())
+    Compaction(made.writer()).run(fan_in=2)
     with Ledger.open(str(made.folder)) as ledger:
         later = ledger.evidence("test/pdp#e42")
         vkey = ledger.state.key.text
@@ -62,7 +62,7 @@ def test_evidence_holds_before_and_after_a_merge(made: Made) -> None:
 
 def test_removed_files_go_once_their_grace_is_over_and_not_before(made: Made) -> None:
     writer = made.writer()
-    compaction.compact(writer, grace=600)
+    Compaction(writer, grace=600).run(fan_in=2)
     there = {file.path for file in made.store.list("events")}
     assert len(there) == COMMITS + 2
     made.clock.advance(601)
@@ -71,34 +71,69 @@ def test_removed_files_go_once_their_grace_is_over_and_not_before(made: Made) ->
 
 
 def test_a_new_writer_sweeps_what_an_earlier_one_left(made: Made) -> None:
-    compaction.compact(made.writer(), grace=600)
+    Compaction(made.writer(), grace=600).run(fan_in=2)
     made.clock.advance(601)
     made.writer().tick()
     assert len(list(made.store.list("events"))) == 2
 
 
-def test_changed_rows_are_not_carried_on(made: Made) -> None:
+@pytest.mark.parametrize("harm", ["exchanged", "removed"])
+def test_a_damaged_file_is_named_and_the_others_are_merged_without_it(made: Made, harm: str) -> None:
     writer = made.writer()
     victim = next(iter(writer.state.files.values()))
     folder = victim.path.rpartition("/")[0]
     other = next(path for path in writer.state.files if path != victim.path and path.startswith(folder))
-    made.store.local_path(victim.path).write_bytes(made.store.local_path(other).read_bytes())
-    with pytest.raises(DamageError, match="no longer holds"):
-        compaction.compact(writer)
+    if harm == "removed":
+        made.store.delete(victim.path)
+    else:
+        made.store.local_path(victim.path).write_bytes(made.store.local_path(other).read_bytes())
+    compaction = Compaction(writer)
+    assert sorted(len(entry.removed) for entry in compaction.run(fan_in=2)) == [9, 10]
+    assert list(compaction.damaged) == [victim.path]
+    assert victim.path in writer.state.files
+    assert compaction.run(fan_in=2) == []
 
 
-def test_two_writers_that_plan_the_same_merge_carry_it_out_once(made: Made) -> None:
-    first, second = made.writer(), made.writer()
-    merges = compaction.plan(second.state, fan_in=2)
-    compaction.compact(first)
-    with pytest.raises(InvalidEntry, match="not live"):
-        compaction._merge(second, merges[0], 600)
+def test_two_writers_that_plan_the_same_merge_carry_it_out_once_and_leave_no_file(made: Made) -> None:
+    second = Compaction(made.writer())
+    merges = second._due(2)
+    writer = made.writer()
+    Compaction(writer).run(fan_in=2)
+    assert [second._merge(merge) for merge in merges] == [None, None]
+    named = {*writer.state.files, *writer.state.removed}
+    assert {file.path for file in made.store.list("events")} == named
 
 
-def test_background_plan_waits_for_eight_files_of_a_size(made: Made) -> None:
-    state = made.writer().state
-    assert [len(merge.files) for merge in compaction.plan(state)] == [10, 10]
-    assert compaction.plan(state, fan_in=11) == []
+def test_more_files_than_one_entry_can_name_are_merged_in_several(tmp_path: Path) -> None:
+    made = make_ledger(tmp_path)
+    writer = made.writer()
+    for commit in range(330):
+        writer.commit([stretch([row(commit)], start=commit)])
+    before = _all(made)
+    entries = Compaction(writer).run(fan_in=2)
+    assert len(entries) == 2
+    assert len(writer.state.files) == 2
+    assert _all(made) == before
+    assert {f.path for f in made.store.list("events")} == {*writer.state.files, *writer.state.removed}
+
+
+def test_wide_rows_are_merged_in_parts_that_fit_in_memory(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = made.writer()
+    table = read_events(made.store.read(next(iter(writer.state.files))))
+    monkeypatch.setattr(compaction, "TARGET_BYTES", 3 * table.nbytes)
+    entries = Compaction(writer).run(fan_in=2, most=4)
+    assert entries
+    assert all(len(entry.removed) <= 3 for entry in entries)
+
+
+def test_a_worker_may_commit_while_merges_are_planned(made: Made) -> None:
+    writer = made.writer()
+    before = writer.live_files()
+    writer.commit([stretch([row(999)], start=COMMITS * ROWS)])
+    assert len(writer.live_files()) == len(before) + 1
+    assert isinstance(before, tuple)
 
 
 def test_gc_names_left_overs_before_it_deletes_them(made: Made) -> None:
@@ -106,7 +141,7 @@ def test_gc_names_left_overs_before_it_deletes_them(made: Made) -> None:
     stray = "events/retention=standard/date=2026-11-23/" + "0" * 32 + ".parquet"
     made.store.create(stray, b"half a commit")
     made.clock.now = datetime.now(UTC)
-    taken, _ = compaction.gc(writer, age=timedelta(0))
+    taken, _ = left_overs.gc(writer, age=timedelta(0))
     assert taken == [stray]
     assert stray in writer.state.collected
     assert made.store.read(stray) is None
@@ -117,5 +152,5 @@ def test_gc_spares_what_may_belong_to_a_commit_in_flight(made: Made) -> None:
     stray = "events/retention=standard/date=2026-11-23/" + "0" * 32 + ".parquet"
     made.store.create(stray, b"half a commit")
     made.clock.now = datetime.now(UTC)
-    assert compaction.gc(writer)[0] == []
+    assert left_overs.gc(writer)[0] == []
     assert made.store.read(stray) is not None

@@ -27,7 +27,7 @@ from ingest.sample_day import SampleDay
 from ingest.sources import decompress, file_paths, file_reader, files, kafka_settings
 from ingest.sources.files import FileSource
 from ingest.sources.kafka_settings import KafkaSettings
-from ledger import compaction, dedup, evidence, findings, manifest, merkle, query, reader
+from ledger import compaction, dedup, evidence, findings, manifest, merge_plan, merkle, query, reader
 from ledger.events import DEAD_LETTER_SCHEMA, FIELDS, KINDS, json_schema_text
 from ledger.local_store import LocalStore
 from ledger.reader import Ledger
@@ -245,9 +245,9 @@ def test_the_kafka_client_settings_are_documented() -> None:
         (PLATFORM, f"| first line | {file_reader.MAX_FIRST_LINE_BYTES >> 20} MiB |"),
         (PLATFORM, f"| files followed at once | {files.MAX_FOLLOWED_FILES:,} |"),
         (PLATFORM, f"| files of one run | {file_paths.MAX_FILES:,} |"),
-        (PLATFORM, f"up to {compaction.TARGET_ROWS:,} rows"),
+        (PLATFORM, f"up to {merge_plan.TARGET_ROWS:,} rows"),
         (PLATFORM, f"{compaction.GRACE_SECONDS} seconds of ledger time"),
-        (FORMAT, f"up to {compaction.TARGET_ROWS:,} rows"),
+        (FORMAT, f"up to {merge_plan.TARGET_ROWS:,} rows"),
         (FORMAT, f"Our default is\n{compaction.GRACE_SECONDS}."),
         (FORMAT, f"{dedup.HORIZON_DAYS} days and {dedup.MAX_EVENTS:,} events"),
         (FORMAT, f"at most {manifest.MAX_ENTRY_BYTES:,} bytes"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ledger import verify_workers
 from ledger.checkpoint import Checkpoint
-from ledger.compaction import compact
+from ledger.compaction import Compaction
 from ledger.copies import agree_on, read_bundle, views
 from ledger.errors import OutsideError, UsageError
 from ledger.findings import MAX_ROW_FINDINGS, Finding, row_findings
@@ -197,7 +197,7 @@ def test_a_writer_that_goes_on_meanwhile_is_no_damage(made: Made) -> None:
             grow(made, 2, start=3)
         elif step.op == "read" and step.path == paths[0] and "files" not in acted:
             acted.append("files")
-            compact(made.writer, grace=0)
+            Compaction(made.writer, grace=0).run(fan_in=2)
             made.clock.now += timedelta(seconds=5)
             made.writer.put(Note, {"text": "later"})
             for path in paths:
