@@ -1,112 +1,123 @@
-"""Dead letters: listed, shown, and replayed after a fix.
+"""Dead letters: which there are, found by status, and one of them whole.
 
-A letter's id is `<file name>:<row>`: the name of its sealed file, and its row there.
+A letter's id is `<file name>:<row>`: the name of the file that it was sealed in, and its row there. It stays
+the same where that file was merged into another.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-import numpy as np
-import pyarrow as pa
-
-from ingest.authority import apply
-from ingest.chunk import Chunk
-from ingest.decoded import Adapter
-from ingest.intakes import IntakeSettings
-from ingest.stretches import stretch_of
 from ledger.errors import UsageError
 from ledger.events import DEAD_LETTER_STATUSES
-from ledger.manifest import DeadLetterRef, OffsetKey
+from ledger.manifest import DeadLetterRef, parse_dead_letter_path
+from ledger.query import PLACED_LETTERS
 from ledger.reader import Ledger
-from ledger.segment import read_dead_letters
-from ledger.writer import Writer
+from ledger.segment import read_dead_letter_rows
+from ledger.state import LogState
 
-MAX_REPLAYS: Final = 100_000
+STATUSES: Final = (*DEAD_LETTER_STATUSES, "replayed", "all")
+"""What `deadletters list` takes; a letter that was replayed is no longer `rejected`."""
+_COLUMNS: Final = "time, status, topic, topic_id, partition, record_offset, part, reason, field, digest"
 
 
 def listed(ledger: Ledger, status: str, limit: int) -> tuple[list[dict[str, Any]], int]:
-    """The newest letters of a status (or `all`), and how many there are."""
-    if status not in (*DEAD_LETTER_STATUSES, "all"):
-        raise UsageError(f"There is no status {status!r}.", "Use rejected, duplicate, ignored or all.")
-    found = [row for row in _letters(ledger) if status in ("all", row["status"])]
-    found.sort(
-        key=lambda row: (row["time"], row["topic"], row["partition"], row["record_offset"]), reverse=True
+    """The newest letters of a status (`STATUSES`), without their messages, and how many there are."""
+    if status not in STATUSES:
+        raise UsageError(f"There is no status {status!r}.", f"Use {', '.join(STATUSES[:-1])} or all.")
+    segment_of = {
+        str(ledger.local_path(file)): file
+        for file in ledger.state.files.values()
+        if _holds_letters(file.path)
+    }
+    files, rows = _replayed_places(ledger)
+    wanted = {"all": "true", "replayed": "replayed", "rejected": "status = 'rejected' AND NOT replayed"}
+    condition = wanted.get(status, f"status = '{status}'")
+    # Our own constants; what comes from outside is in the parameters.
+    found = (
+        f"FROM (SELECT l.*, r.f IS NOT NULL AS replayed FROM {PLACED_LETTERS} AS l LEFT JOIN"  # noqa: S608  # as above
+        " (SELECT unnest($files::VARCHAR[]) AS f, unnest($rows::BIGINT[]) AS n) AS r"
+        " ON l.filename = r.f AND l.file_row_number = r.n)"
+        f" WHERE {condition}"
     )
-    shown = [{name: value for name, value in row.items() if name != "payload"} for row in found[:limit]]
-    return shown, len(found)
+    places = {"files": files, "rows": rows}
+    query = ledger.query()
+    of: int = query.trusted(f"SELECT count(*) AS n {found}", places).column("n")[0].as_py()
+    newest = query.trusted(
+        f"SELECT filename, file_row_number, {_COLUMNS}, replayed {found}"
+        " ORDER BY time DESC, topic DESC, partition DESC, record_offset DESC LIMIT $limit",
+        {**places, "limit": limit},
+    )
+    shown = []
+    for row in newest.to_pylist():
+        segment, number = segment_of[row.pop("filename")].origin(row.pop("file_row_number"))
+        shown.append({"id": letter_id(segment, number), **row})
+    return shown, of
 
 
 def shown(ledger: Ledger, letter: str) -> dict[str, Any]:
     """One letter with its message as text. Raises UsageError for an unknown id."""
-    for row in _letters(ledger):
-        if row["id"] == letter:
-            payload = row.pop("payload")
-            row["message"] = None if payload is None else base64.b64decode(payload).decode("utf-8", "replace")
-            return row
-    raise UsageError(
-        f"There is no dead letter {letter!r}.", "`decision-ledger deadletters list` prints the ids."
-    )
+    place = find_letter(ledger.state, letter)
+    row = None if place is None else letter_row(ledger, *place)
+    if place is None or row is None or row.pop("erased_leaf") is not None:
+        raise UsageError(
+            f"There is no dead letter {letter!r}.", "`decision-ledger deadletters list` prints the ids."
+        )
+    payload = row.pop("payload")
+    row["message"] = None if payload is None else base64.b64decode(payload).decode("utf-8", "replace")
+    return {"id": letter, **row, "replayed": place in ledger.state.replayed}
 
 
-def replay(
-    ledger: Ledger, writer: Writer, adapter: Adapter, settings: IntakeSettings, ids: Sequence[str]
-) -> dict[str, int]:
-    """Decode rejected messages again; seal those that are usable now, each once and for all."""
-    rows = [row for row in _letters(ledger) if row["status"] == "rejected" and row["payload"] is not None]
-    if ids:
-        by_id = {row["id"]: row for row in rows}
-        unknown = [letter for letter in ids if letter not in by_id]
-        if unknown:
-            raise UsageError(
-                f"There is no rejected dead letter {unknown[0]!r} with a message to replay.",
-                "`decision-ledger deadletters list` prints the ids.",
-            )
-        rows = [by_id[letter] for letter in ids]
-    result = {"tried": 0, "sealed": 0, "events": 0, "still_rejected": 0}
-    for row in rows[:MAX_REPLAYS]:
-        if row["replayed"]:
-            continue
-        result["tried"] += 1
-        stretch = stretch_of(_chunk(row), _decoded(row, adapter, settings, writer), settings.limits)
-        if not len(stretch.events):
-            result["still_rejected"] += 1
-            continue
-        path, _, number = row["place"].rpartition(":")
-        stretch.replays = (path, int(number))
-        for entry in writer.commit([stretch]).entries:
-            result["sealed"] += 1
-            result["events"] += sum(ref.rows for ref in entry.segments)
-    return result
+def letter_id(segment: str, row: int) -> str:
+    """The id of a letter by where it was sealed."""
+    return f"{PurePosixPath(segment).stem}:{row}"
 
 
-def _decoded(row: dict[str, Any], adapter: Adapter, settings: IntakeSettings, writer: Writer) -> Any:
-    values = pa.array([base64.b64decode(row["payload"])], pa.large_binary())
-    return apply(adapter.decode(values, settings.limits, writer.clock()), settings.intake)
+def find_letter(state: LogState, letter: str) -> tuple[str, int] | None:
+    """(path of the file that it was sealed in, row there) of an id, or None where there is none."""
+    name, _, number = letter.rpartition(":")
+    if not name or not number.isascii() or not number.isdigit():
+        return None
+    for path in letter_segments(state):
+        if PurePosixPath(path).stem == name and int(number) < state.originals[path].ref.rows:
+            return path, int(number)
+    return None
 
 
-def _chunk(row: dict[str, Any]) -> Chunk:
-    key = OffsetKey(row["topic"], row["partition"], row["topic_id"])
-    offset = row["record_offset"]
-    values = pa.array([base64.b64decode(row["payload"])], pa.large_binary())
-    return Chunk(key, offset, offset + 1, np.array([offset], np.int64), values)
+def letter_segments(state: LogState) -> Iterable[str]:
+    """The files that letters were sealed in and that have not expired, in log order."""
+    for path, original in state.originals.items():
+        if isinstance(original.ref, DeadLetterRef) and not original.expired:
+            yield path
 
 
-def _letters(ledger: Ledger) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for file in ledger.state.files.values():
-        original = ledger.state.originals.get(file.path)
-        if original is None or not isinstance(original.ref, DeadLetterRef):
-            continue
-        name = PurePosixPath(file.path).stem
-        for number, row in enumerate(read_dead_letters(ledger.local_path(file)).to_pylist()):
-            if row.pop("erased_leaf") is not None:
-                continue
-            replayed = (file.path, number) in ledger.state.replayed
-            found.append(
-                {"id": f"{name}:{number}", "place": f"{file.path}:{number}", **row, "replayed": replayed}
-            )
-    return found
+def letter_row(ledger: Ledger, segment: str, row: int) -> dict[str, Any] | None:
+    """One letter as its columns, by where it was sealed; None where no file holds that row any more."""
+    for file, begin, _, hold in ledger.state.spans_of(segment):
+        if hold.from_ <= row < hold.to:
+            at = begin + row - hold.from_
+            found: dict[str, Any] = read_dead_letter_rows(ledger.local_path(file), at, at + 1).to_pylist()[0]
+            return found
+    return None
+
+
+def _replayed_places(ledger: Ledger) -> tuple[list[str], list[int]]:
+    """Where letters that were replayed lie now: files on this machine and row positions."""
+    files: list[str] = []
+    rows: list[int] = []
+    by_segment: dict[str, list[int]] = {}
+    for path, row in ledger.state.replayed:
+        by_segment.setdefault(path, []).append(row)
+    for segment, numbers in by_segment.items():
+        for file, begin, _, hold in ledger.state.spans_of(segment):
+            here = [begin + row - hold.from_ for row in numbers if hold.from_ <= row < hold.to]
+            files += [str(ledger.local_path(file))] * len(here)
+            rows += here
+    return files, rows
+
+
+def _holds_letters(path: str) -> bool:
+    return parse_dead_letter_path(path) is not None

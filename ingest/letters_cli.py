@@ -11,6 +11,7 @@ from ingest import letters
 from ingest.adapters import adapter
 from ingest.ingestion import FormatOption, IntakeOption, worker_name
 from ingest.intakes import read_intake
+from ingest.replay import replay
 from ledger.console import (
     JsonOption,
     KeyOption,
@@ -32,7 +33,7 @@ letters_app = typer.Typer(no_args_is_help=True, help="Messages that were set asi
 @letters_app.command("list")
 def letters_list(
     status: Annotated[
-        str, typer.Option("--status", help="rejected, duplicate, ignored or all.")
+        str, typer.Option("--status", help="rejected, duplicate, ignored, replayed or all.")
     ] = "rejected",
     limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = LETTER_ROWS,
     ledger: LedgerOption = None,
@@ -81,11 +82,11 @@ def letters_replay(  # noqa: PLR0917 - the parser calls it by name, one paramete
     settings = read_intake(intake, "replay")
     writer = Writer(store_at(ledger), signing_key(ledger, key), name=worker_name())
     with Ledger.open(ledger_url(ledger)) as opened:
-        value = letters.replay(opened, writer, adapter(format_, settings.options), settings, ids or [])
+        done = replay(opened, writer, adapter(format_, settings.options), settings, ids or []).to_json()
     answer(
-        value,
-        f"{value['sealed']} of {value['tried']} messages were sealed ({value['events']} events); "
-        f"{value['still_rejected']} are still unusable.",
+        done,
+        f"{done['sealed']:,} of {done['tried']:,} messages were sealed ({done['events']:,} events); "
+        f"{done['still_rejected']:,} are still unusable.",
         as_json,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -40,7 +40,8 @@ class Stretch:
     (uint8) its fate so far. `events` has `ledger.events.ARROW_SCHEMA` with all coordinates set;
     `message` (int64, ascending) says which message each event row came from. `aside` holds a
     reason for every message whose status is not ACCEPTED, by message position.
-    `prefix_at(k)` gives a file's (bytes read, hex SHA-256) after the first k messages.
+    `replays` are the dead letters, each a sealed path and a row there, that the messages come from: one
+    for each message. `prefix_at(k)` gives a file's (bytes read, hex SHA-256) after the first k messages.
     """
 
     key: OffsetKey
@@ -57,7 +58,7 @@ class Stretch:
     read_bytes: int | None = None
     prefix: str | None = None
     prefix_at: Callable[[int], tuple[int, str]] | None = None
-    replays: tuple[str, int] | None = None
+    replays: Sequence[tuple[str, int]] | None = None
 
     def digest(self, message: int) -> str:
         """Hex SHA-256 of a message as it was received."""
@@ -75,7 +76,7 @@ class Stretch:
             self.status[:messages], self.events.slice(0, row), self.message[:row],
             {at: why for at, why in self.aside.items() if at < messages},
             _below(self.skipped, edge), _below(self.lost, edge), first_bytes, first_prefix, self.prefix_at,
-            self.replays,
+            None if self.replays is None else self.replays[:messages],
         )  # fmt: skip
         tail_at = self.prefix_at
         second = Stretch(
@@ -84,7 +85,7 @@ class Stretch:
             {at - messages: why for at, why in self.aside.items() if at >= messages},
             _from(self.skipped, edge), _from(self.lost, edge), self.read_bytes, self.prefix,
             None if tail_at is None else lambda k: tail_at(k + messages),
-            self.replays,
+            None if self.replays is None else self.replays[messages:],
         )  # fmt: skip
         return first, second
 

@@ -78,13 +78,10 @@ class Compaction:
             if taken and width > TARGET_BYTES:
                 break
             taken.append(file.path)
-            edge = 0
-            for hold in file.holds:
-                end = edge + hold.to - hold.from_
+            for begin, end, hold in file.spans():
                 if not self._writer.state.originals[hold.segment].expired:
-                    tables.append(table.slice(edge, end - edge))
+                    tables.append(table.slice(begin, end - begin))
                     holds.append(hold)
-                edge = end
         if len(taken) < 2 or not tables:
             return None
         return self._seal(merge, write_events(pa.concat_tables(tables)), holds, taken)
@@ -111,18 +108,16 @@ class Compaction:
 
     def _sound_rows(self, file: LiveFile) -> pa.Table:
         """The rows of `file`. Raises DamageError where an original is not what was sealed."""
-        table, edge = self._rows(file), 0
+        table = self._rows(file)
         leaves = leaf_hashes(table)
-        for hold in file.holds:
-            end = edge + hold.to - hold.from_
+        for begin, end, hold in file.spans():
             original = self._writer.state.originals[hold.segment]
             whole = hold.from_ == 0 and hold.to == original.ref.rows
-            if whole and root(leaves[edge:end]).hex() != original.ref.root:
+            if whole and root(leaves[begin:end]).hex() != original.ref.root:
                 raise DamageError(
                     f"{file.path} no longer holds the rows of {hold.segment} that were sealed.",
                     "`decision-ledger verify` names all that is damaged; it was left out of the merge.",
                 )
-            edge = end
         return table
 
     def _rows(self, file: LiveFile) -> pa.Table:

@@ -134,15 +134,8 @@ def segment_rows(ledger: Ledger, segment: str) -> pa.Table:
     from ledger.segment import read_event_rows  # noqa: PLC0415  # as above
 
     parts: list[tuple[int, pa.Table]] = []
-    for path in ledger.state.where.get(segment, []):
-        file, edge = ledger.state.files[path], 0
-        for hold in file.holds:
-            rows = hold.to - hold.from_
-            if hold.segment == segment:
-                parts.append(
-                    (hold.from_, read_event_rows(ledger.local_path(file), edge, edge + rows, coded=True))
-                )
-            edge += rows
+    for file, begin, end, hold in ledger.state.spans_of(segment):
+        parts.append((hold.from_, read_event_rows(ledger.local_path(file), begin, end, coded=True)))
     return pa.concat_tables(
         [part for _, part in sorted(parts, key=lambda pair: pair[0])], promote_options="permissive"
     )
@@ -167,10 +160,7 @@ def _rows_with(ledger: Ledger, paths: list[str], wanted: str) -> list[dict[str, 
 
 
 def _place(file: LiveFile, row: int) -> Place:
-    edge = 0
-    for hold in file.holds:
-        end = edge + hold.to - hold.from_
-        if row < end:
-            return Place(hold.segment, hold.from_ + row - edge)
-        edge = end
-    raise DamageError(f"{file.path} has more rows than its entry says.")
+    try:
+        return Place(*file.origin(row))
+    except IndexError:
+        raise DamageError(f"{file.path} has more rows than its entry says.") from None

@@ -40,6 +40,9 @@ KIND_VIEWS: Final[dict[str, str]] = {
 }  # fmt: skip
 VIEWS: Final = ("events", *(KIND_VIEWS[kind] for kind in KINDS), "delegation_edges", "dead_letters")
 
+PLACED_LETTERS: Final = "placed_dead_letters"
+"""For our own statements only: `dead_letters` with `filename` and `file_row_number`."""
+
 Parameters = Sequence[Any] | Mapping[str, Any] | None
 
 _VERIFY: Final = "Run verify to see what is damaged."
@@ -110,6 +113,7 @@ class Query:
         database = self._database
         _define_files(database, "events", events, SQL_TYPES)
         _define_files(database, "dead_letters", dead_letters, DEAD_LETTER_SQL_TYPES)
+        database.execute(f"CREATE VIEW {PLACED_LETTERS} AS {_placed(dead_letters)}")
         for kind, name in KIND_VIEWS.items():
             # Both names are constants above.
             database.execute(f"CREATE VIEW {name} AS SELECT * FROM events WHERE kind = '{kind}'")  # noqa: S608
@@ -283,6 +287,13 @@ def _define_files(
         empty = ", ".join(f'NULL::{kind} AS "{column}"' for column, kind in columns.items())
         parts.append(f"SELECT {empty}, NULL::DATE AS date WHERE false")
     database.execute(f"CREATE VIEW {name} AS {' UNION ALL '.join(parts)}")
+
+
+def _placed(files: Sequence[QueryFile]) -> str:
+    """Dead letters with the file and the row position that each has."""
+    if not files:
+        return "SELECT *, NULL::VARCHAR AS filename, NULL::BIGINT AS file_row_number FROM dead_letters"
+    return f"SELECT * FROM {_scan(files)} WHERE {ERASED_LEAF} IS NULL"  # noqa: S608  (as above)
 
 
 def _scan(files: Sequence[QueryFile]) -> str:

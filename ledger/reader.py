@@ -180,7 +180,11 @@ class Ledger:
 
     def _dead_letter_counts(self) -> dict[str, int]:
         rows = self.query(None).trusted("SELECT status, count(*) AS n FROM dead_letters GROUP BY status")
-        return {row["status"]: row["n"] for row in rows.to_pylist()}
+        counts = {row["status"]: row["n"] for row in rows.to_pylist()}
+        # What was replayed is settled: it is no longer a rejected message.
+        replayed = sum(not self.state.originals[path].expired for path, _ in self.state.replayed)
+        counts["rejected"] = counts.get("rejected", 0) - replayed
+        return {status: n for status, n in counts.items() if n}
 
     def _query_file(self, file: LiveFile, ranges: tuple[tuple[int, int], ...]) -> QueryFile:
         place = parse_event_path(file.path)
@@ -212,13 +216,10 @@ class Ledger:
 
 def _counted(file: LiveFile, then: LogState, now: LogState) -> tuple[tuple[int, int], ...]:
     ranges: list[tuple[int, int]] = []
-    edge = 0
-    for hold in file.holds:
-        end = edge + hold.to - hold.from_
+    for begin, end, hold in file.spans():
         if hold.segment in then.originals and not now.originals[hold.segment].expired:
-            if ranges and ranges[-1][1] == edge:
+            if ranges and ranges[-1][1] == begin:
                 ranges[-1] = (ranges[-1][0], end)
             else:
-                ranges.append((edge, end))
-        edge = end
+                ranges.append((begin, end))
     return tuple(ranges)

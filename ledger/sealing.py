@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from ledger.batch import ACCEPTED, DUPLICATE, IGNORED, REJECTED, STATUS_NAMES, Stretch
 from ledger.events import ARROW_SCHEMA, DEAD_LETTER_SCHEMA
 from ledger.manifest import (
+    MAX_SEGMENTS_PER_ENTRY,
     DeadLetterRef,
     OffsetsRow,
     Replay,
@@ -29,6 +30,12 @@ from ledger.segment import write_dead_letters, write_events
 from ledger.store import Store
 
 NAME_BYTES = 16
+ENTRY_ROOM_BYTES = 60_000
+"""Bytes that a batch's entry may be expected to take; the format allows 65,535."""
+_SEGMENT_BYTES = 450
+_OFFSETS_BYTES = 250
+_RANGE_BYTES = 14
+_REPLAY_BYTES = 30
 _DAY_US = 86_400_000_000
 _EPOCH = date(1970, 1, 1).toordinal()
 
@@ -54,7 +61,19 @@ def new_name() -> str:
     return secrets.token_hex(NAME_BYTES)
 
 
-def places(stretches: Iterable[Stretch]) -> set[tuple[str, int]]:
+def fits_an_entry(stretches: Sequence[Stretch]) -> bool:
+    """Whether one entry can seal these, as far as that can be told before anything is written."""
+    segments = len(_places(stretches))
+    if segments > MAX_SEGMENTS_PER_ENTRY:
+        return False
+    named = segments * _SEGMENT_BYTES + len({s.key.identity for s in stretches}) * _OFFSETS_BYTES
+    for stretch in stretches:
+        named += _RANGE_BYTES * (len(stretch.skipped) + len(stretch.lost))
+        named += sum(len(path) + _REPLAY_BYTES for path, _ in stretch.replays or ())
+    return named <= ENTRY_ROOM_BYTES or sum(len(stretch.offsets) for stretch in stretches) < 2
+
+
+def _places(stretches: Iterable[Stretch]) -> set[tuple[str, int]]:
     """The (retention class, UTC day since 1970) pairs of a batch: one segment each."""
     found: set[tuple[str, int]] = set()
     for stretch in stretches:
@@ -78,7 +97,7 @@ def seal(stretches: Sequence[Stretch], store: Store, now: datetime) -> Sealed:
         segments.append(_write_segment(table, retention, when, store))
         rows.append(picked)
     letters = dead_letter_table(stretches, now)
-    replays = [Replay(path=s.replays[0], row=s.replays[1]) for s in stretches if s.replays]
+    replays = [Replay(path=path, row=row) for s in stretches for path, row in s.replays or ()]
     return Sealed(
         segments,
         rows,

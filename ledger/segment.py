@@ -123,7 +123,16 @@ def read_event_rows(source: Source, start: int, end: int, *, coded: bool = False
     `coded`: text that the file keeps by distinct value comes as dictionaries, which `ledger.canonical`
     takes at less cost.
     """
-    with _opened(source, ARROW_SCHEMA, coded=coded) as (file, what):
+    return _read_rows(source, ARROW_SCHEMA, start, end, coded=coded)
+
+
+def read_dead_letter_rows(source: Source, start: int, end: int) -> pa.Table:
+    """Rows [start, end) of a dead-letter file; otherwise as `read_event_rows`."""
+    return _read_rows(source, DEAD_LETTER_SCHEMA, start, end)
+
+
+def _read_rows(source: Source, schema: pa.Schema, start: int, end: int, *, coded: bool = False) -> pa.Table:
+    with _opened(source, schema, coded=coded) as (file, what):
         groups: list[int] = []
         edge = first = 0
         for number in range(file.metadata.num_row_groups):

@@ -8,7 +8,7 @@ so there is one opinion about which files are live, which offsets come next and 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
@@ -67,6 +67,21 @@ class LiveFile:
     rows: int
     holds: tuple[Hold, ...]
     entry: int
+
+    def spans(self) -> Iterator[tuple[int, int, Hold]]:
+        """(begin, end, hold) of each hold, begin and end being row positions in this file."""
+        edge = 0
+        for hold in self.holds:
+            end = edge + hold.to - hold.from_
+            yield edge, end, hold
+            edge = end
+
+    def origin(self, row: int) -> tuple[str, int]:
+        """The original segment, and the row there, of a row of this file. Raises IndexError."""
+        for begin, end, hold in self.spans():
+            if begin <= row < end:
+                return hold.segment, hold.from_ + row - begin
+        raise IndexError(row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +215,13 @@ class LogState:
     def position(self, key: OffsetKey) -> Position | None:
         """How far `key` is sealed, or None for a key never seen."""
         return self.positions.get(key.identity)
+
+    def spans_of(self, segment: str) -> Iterator[tuple[LiveFile, int, int, Hold]]:
+        """(file, begin, end, hold) wherever rows of an original segment lie now, as in `LiveFile.spans`."""
+        for path in self.where.get(segment, []):
+            for begin, end, hold in self.files[path].spans():
+                if hold.segment == segment:
+                    yield self.files[path], begin, end, hold
 
     def judge_offsets(self, row: OffsetsRow) -> None:
         """Raises Fenced where `row` does not continue its key."""

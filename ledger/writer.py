@@ -18,7 +18,6 @@ from ledger.errors import DamageError, Fenced, LedgerError, OutsideError, UsageE
 from ledger.log import Log
 from ledger.manifest import (
     MAX_ENTRY_BYTES,
-    MAX_SEGMENTS_PER_ENTRY,
     Append,
     Compact,
     Entry,
@@ -34,7 +33,7 @@ from ledger.manifest import (
     parse_instant,
     sign_entry,
 )
-from ledger.sealing import Sealed, places, seal
+from ledger.sealing import Sealed, fits_an_entry, seal
 from ledger.segment import read_events
 from ledger.settle import Fresh, find_fresh, keep_fresh
 from ledger.signing import SigningKey
@@ -127,7 +126,7 @@ class Writer:
             batch = [s for s in waiting.pop(0) if s.key not in outcome.fenced]
             if not batch:
                 continue
-            if len(places(batch)) > MAX_SEGMENTS_PER_ENTRY:
+            if not fits_an_entry(batch):
                 waiting[:0] = _halves(batch)
                 continue
             try:
@@ -198,14 +197,19 @@ class Writer:
                 self._check_continues(batch)
                 if fresh is None or judged_at != self._foreign:
                     again = find_fresh(batch, self.seen, self._sealed_content)
-                    if fresh is None or not again.same_as(fresh):
+                    if sealed is not None and fresh is not None and not again.same_as(fresh):
+                        self._discard(sealed)
                         sealed = None
                     fresh, judged_at = again, self._foreign
             if sealed is not None and self.state.collected.intersection(sealed.paths):
                 sealed = None
             if sealed is None:
                 sealed = seal(keep_fresh(batch, fresh), self.store, self.clock())
-                self.check_size(Append, _append_values(sealed))
+                try:
+                    self.check_size(Append, _append_values(sealed))
+                except EntryTooLarge:
+                    self._discard(sealed)
+                    raise
             with self._lock:
                 if judged_at != self._foreign:
                     continue
@@ -215,6 +219,12 @@ class Writer:
                     assert isinstance(entry, Append)
                     return entry
         raise _lost_every_race()
+
+    def _discard(self, sealed: Sealed) -> None:
+        """Delete files of a batch that no entry names, and none will."""
+        for path in sealed.paths:
+            if not self.state.named(path):
+                self.store.delete(path)
 
     def _try(self, kind: type[Any], values: dict[str, Any]) -> Entry | None:
         entry = kind(
@@ -235,8 +245,8 @@ class Writer:
         ends: dict[tuple[str, str, int], int] = {}
         for stretch in batch:
             if stretch.replays is not None:
-                if stretch.replays in self.state.replayed:
-                    raise Fenced("This dead letter was already replayed.")
+                if not self.state.replayed.isdisjoint(stretch.replays):
+                    raise Fenced("One of these dead letters was already replayed.")
                 continue
             position = self.state.position(stretch.key)
             expected = ends.get(stretch.key.identity, position.to if position else stretch.start)
@@ -303,27 +313,21 @@ class Writer:
 
     def _fold_file(self, path: str, wanted: set[str]) -> None:
         columns = self._read(path, [*KEY_COLUMNS])
-        edge = 0
-        for hold in self.state.files[path].holds:
-            rows = hold.to - hold.from_
+        for begin, end, hold in self.state.files[path].spans():
             if hold.segment in wanted:
-                part = columns.slice(edge, rows)
+                part = columns.slice(begin, end - begin)
                 present = np.flatnonzero(part.column("event_id").is_valid().to_numpy())
                 part = part.take(present)
                 self.seen.add(self.seen.hashes(part), self._numbers[hold.segment], present + hold.from_)
-            edge += rows
 
     def _sealed_content(self, number: int, rows: Sequence[int]) -> list[bytes]:
         segment = self._segments[number]
         found: dict[int, bytes] = {}
-        for path in self.state.where.get(segment, []):
-            table, edge = self._read(path), 0
-            for hold in self.state.files[path].holds:
-                if hold.segment == segment:
-                    inside = sorted({row for row in rows if hold.from_ <= row < hold.to})
-                    picked = table.take([edge + row - hold.from_ for row in inside])
-                    found.update(zip(inside, map(bytes, content_column(picked)), strict=True))
-                edge += hold.to - hold.from_
+        for file, begin, _, hold in self.state.spans_of(segment):
+            inside = sorted({row for row in rows if hold.from_ <= row < hold.to})
+            if inside:
+                picked = self._read(file.path).take([begin + row - hold.from_ for row in inside])
+                found.update(zip(inside, map(bytes, content_column(picked)), strict=True))
         # What has expired cannot be compared; as another content the event is kept, and marked.
         return [found.get(row, b"") for row in rows]
 

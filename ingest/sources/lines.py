@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +23,8 @@ CACHED_BYTES: Final = 262_144
 """Worked on at a time: small enough to stay in the processor's cache."""
 _NEWLINE: Final = 0x0A
 _RETURN: Final = 0x0D
+_WHITE: Final = np.isin(np.arange(256), np.frombuffer(b" \t\r\n\x0b\x0c", np.uint8))
+"""What makes a line blank, by byte."""
 
 
 @dataclass(slots=True)
@@ -34,7 +37,8 @@ class LongLineChunk(Chunk):
 class LineSplitter:
     """Cuts the text of one key into lines from `offset` on, after `read_bytes` bytes that `digest` took.
 
-    A line ends with LF or CR LF; neither is part of the value. One longer than `message_bytes` is
+    A line ends with LF or CR LF; neither is part of the value. A blank line is no message: its number is
+    skipped. A line longer than `message_bytes` is
     given as its first `message_bytes` + 1 bytes in a chunk of its own, with its true size.
     """
 
@@ -94,7 +98,8 @@ class LineSplitter:
             self._begin_long(data)
             return [self._end_long(b"")]
         edges = np.array([0, len(data)], np.int64)
-        return [self._chunk(np.frombuffer(data, np.uint8), edges, pa.py_buffer(data), edges)]
+        kept = np.arange(1 if data.strip() else 0)
+        return [self._chunk(np.frombuffer(data, np.uint8), edges, pa.py_buffer(data), edges, kept)]
 
     def _complete(self, data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> list[Chunk]:
         starts = np.empty_like(ends)
@@ -105,17 +110,36 @@ class LineSplitter:
         places = np.zeros(len(ends) + 1, np.int64)
         np.cumsum(lengths, out=places[1:])
         edges = np.append(starts, ends[-1] + 1)
+        kept = np.flatnonzero(~_blank(data, starts, stops) | (lengths > self._message_bytes))
         chunks: list[Chunk] = []
         done = 0
-        for long in [*np.flatnonzero(lengths > self._message_bytes).tolist(), len(ends)]:
-            for begin in range(done, long, CHUNK_ROWS):
-                rows = slice(begin, min(begin + CHUNK_ROWS, long) + 1)
-                chunks.append(self._chunk(data, edges[rows], text, places[rows]))
+        for long in [*kept[lengths[kept] > self._message_bytes].tolist(), len(ends)]:
+            some = kept[np.searchsorted(kept, done) : np.searchsorted(kept, long)] - done
+            lines = slice(done, long + 1)
+            chunks += self._chunks(data, edges[lines], text, places[lines], some)
             if long < len(ends):
                 self._begin_long(data[int(starts[long]) : int(ends[long])].tobytes())
                 chunks.append(self._end_long(b"\n"))
             done = long + 1
         return chunks
+
+    def _chunks(
+        self,
+        data: npt.NDArray[np.uint8],
+        edges: npt.NDArray[np.int64],
+        text: pa.Buffer,
+        places: npt.NDArray[np.int64],
+        kept: npt.NDArray[np.int64],
+    ) -> Iterator[Chunk]:
+        """As `_chunk`, with at most CHUNK_ROWS messages each: any number of blank lines is one chunk."""
+        first = 0
+        lines = len(places) - 1
+        while first < lines:
+            some = kept[:CHUNK_ROWS]
+            last = int(kept[CHUNK_ROWS]) if len(kept) > CHUNK_ROWS else lines
+            rows = slice(first, last + 1)
+            yield self._chunk(data, edges[rows], text, places[rows], some - first)
+            first, kept = last, kept[CHUNK_ROWS:]
 
     def _chunk(
         self,
@@ -123,10 +147,18 @@ class LineSplitter:
         edges: npt.NDArray[np.int64],
         text: pa.Buffer,
         places: npt.NDArray[np.int64],
+        kept: npt.NDArray[np.int64],
     ) -> Chunk:
-        """Lines that lie with line ends between `edges` of `data`, without between `places` of `text`."""
-        rows = len(places) - 1
-        values = pa.LargeBinaryArray.from_buffers(pa.large_binary(), rows, [None, pa.py_buffer(places), text])
+        """Lines that lie with line ends between `edges` of `data`, without between `places` of `text`.
+
+        The lines `kept` are messages; the others are blank, and skipped.
+        """
+        lines = len(places) - 1
+        values = pa.LargeBinaryArray.from_buffers(
+            pa.large_binary(), lines, [None, pa.py_buffer(places), text]
+        )
+        if len(kept) < lines:
+            values = values.take(pa.array(kept))
         # Arrays are buffers; they are typed so from Python 3.12 on.
         raw = memoryview(data[int(edges[0]) : int(edges[-1])])  # type: ignore[arg-type]
         before, before_bytes = self.digest.copy(), self.read_bytes
@@ -135,16 +167,17 @@ class LineSplitter:
         after = (self.read_bytes, self.digest.hexdigest())
 
         def prefix_at(messages: int) -> tuple[int, str]:
-            if messages == rows:
+            if messages == len(kept):
                 return after
-            size = int(edges[messages] - edges[0])
+            # Before the first message too: the blank lines that stand before it are sealed with it.
+            size = int(edges[kept[messages]] - edges[0]) if messages else 0
             digest = before.copy()
             digest.update(raw[:size])
             return before_bytes + size, digest.hexdigest()
 
-        offset, self.offset = self.offset, self.offset + rows
+        offset, self.offset = self.offset, self.offset + lines
         return Chunk(
-            self.key, offset, self.offset, np.arange(offset, self.offset, dtype=np.int64), values,
+            self.key, offset, self.offset, offset + kept, values, skipped=_gaps(offset, kept, lines),
             read_bytes=after[0], prefix=after[1], prefix_at=prefix_at,
         )  # fmt: skip
 
@@ -168,6 +201,28 @@ class LineSplitter:
             prefix_at=lambda messages: after if messages else before,
             whole_digest=line.digest(bool(ending)),
         )  # fmt: skip
+
+
+def _blank(
+    data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Which lines hold nothing but white space."""
+    blank: npt.NDArray[np.bool_] = starts == stops
+    spaced = np.flatnonzero(~blank & _WHITE[data[starts]])
+    if len(spaced):
+        solid = np.concatenate([[0], np.cumsum(~_WHITE[data])])
+        blank[spaced] = solid[stops[spaced]] == solid[starts[spaced]]
+    return blank
+
+
+def _gaps(offset: int, kept: npt.NDArray[np.int64], lines: int) -> list[tuple[int, int]]:
+    """The half-open ranges of offsets in [offset, offset + lines) that are not those of `kept`."""
+    if len(kept) == lines:
+        return []
+    begins = np.concatenate([[0], kept + 1])
+    ends = np.append(kept, lines)
+    some = begins < ends
+    return list(zip((begins[some] + offset).tolist(), (ends[some] + offset).tolist(), strict=True))
 
 
 def _joined(carry: bytes, block: ByteRun) -> npt.NDArray[np.uint8]:

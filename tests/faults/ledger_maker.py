@@ -282,7 +282,7 @@ def make_ledger(folder: Path, *, entries: int = 300) -> Made:
     put(Release, {"id": "h1", "by": "user:ann", "reason": "closed"})
     row = orjson.loads(orjson.dumps({"path": names["letters"], "row": 0}))
     again = stretch(AUDIT, 1, [[event(600)]])
-    again.replays = (row["path"], row["row"])
+    again.replays = [(row["path"], row["row"])]
     names["replayed"] = commit(made, again).segments[0].path
     old = START - timedelta(days=40)
     expiring = commit(made, stretch(AUDIT, 4, [[event(700, time=old, retention="short")]]))

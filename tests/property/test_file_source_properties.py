@@ -103,8 +103,14 @@ def test_lines_prefixes_and_resumption(
         path.write_bytes(pack(text, how, cuts))
         chunks = read(path, None, message_bytes)
         values = [value for chunk in chunks for value in chunk.values.to_pylist()]
-        assert values == [line[: message_bytes + 1] for line, _ in expected]
-        true_sizes = {chunk.start + at: size for chunk in chunks for at, size in chunk.truncated.items()}
+        given_lines = [n for n, (line, _) in enumerate(expected) if line.strip() or len(line) > message_bytes]
+        assert values == [expected[n][0][: message_bytes + 1] for n in given_lines]
+        assert [offset for chunk in chunks for offset in chunk.offsets.tolist()] == given_lines
+        skipped = [n for chunk in chunks for begin, end in chunk.skipped for n in range(begin, end)]
+        assert sorted([*given_lines, *skipped]) == list(range(len(expected)))
+        true_sizes = {
+            int(chunk.offsets[at]): size for chunk in chunks for at, size in chunk.truncated.items()
+        }
         assert true_sizes == {
             n: len(line) for n, (line, _) in enumerate(expected) if len(line) > message_bytes
         }
@@ -115,8 +121,9 @@ def test_lines_prefixes_and_resumption(
             assert chunk.start == offset
             assert len(chunk.values) <= rows
             assert chunk.prefix_at is not None
-            for k in range(len(chunk.values) + 1):
-                edge = expected[offset + k - 1][1] if offset + k else 0
+            bounds = [offset, *chunk.offsets.tolist()[1:], chunk.end] if len(chunk.values) else [chunk.end]
+            for k, bound in enumerate(bounds):
+                edge = expected[bound - 1][1] if bound else 0
                 assert chunk.prefix_at(k) == (edge, hashlib.sha256(text[:edge]).hexdigest())
             assert chunk.prefix_at(len(chunk.values)) == (chunk.read_bytes, chunk.prefix)
             offset = chunk.end
@@ -126,7 +133,9 @@ def test_lines_prefixes_and_resumption(
         position = FilePosition(done, edge, hashlib.sha256(text[:edge]).hexdigest()) if done else None
         path.write_bytes(pack(text, repack, cuts))
         again = read(path, position, message_bytes)
-        assert [v for chunk in again for v in chunk.values.to_pylist()] == values[done:]
+        assert [v for chunk in again for v in chunk.values.to_pylist()] == [
+            value for n, value in zip(given_lines, values, strict=True) if n >= done
+        ]
         assert not again or (again[0].start, again[-1].prefix) == (done, chunks[-1].prefix)
 
 

@@ -8,6 +8,7 @@ import io
 import os
 import threading
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from ledger.manifest import OffsetKey
 
 LINES = [b'{"a":1}', b"", b'{"b":"\xc3\xa9"}', b"   ", b'{"c":3}']
 TEXT = b"\n".join(LINES) + b"\n"
+GIVEN = [line if line.strip() else None for line in LINES]
+"""What `Sealed` holds of them: None for a line that is skipped."""
 
 
 def topic(first: bytes) -> str:
@@ -38,7 +41,7 @@ class Sealed:
 
     def __init__(self) -> None:
         self.positions: dict[OffsetKey, FilePosition] = {}
-        self.values: dict[OffsetKey, list[bytes]] = {}
+        self.values: dict[OffsetKey, list[bytes | None]] = {}
         self.chunks: list[Chunk] = []
 
     def position(self, key: OffsetKey) -> FilePosition | None:
@@ -47,12 +50,17 @@ class Sealed:
     def take(self, chunk: Chunk) -> None:
         before = self.positions.get(chunk.key)
         assert chunk.start == (before.offset if before else 0)
-        assert chunk.offsets.tolist() == list(range(chunk.start, chunk.end))
+        by_offset = dict(zip(chunk.offsets.tolist(), chunk.values.to_pylist(), strict=True))
+        skipped = {offset for begin, end in chunk.skipped for offset in range(begin, end)}
+        assert sorted([*by_offset, *skipped]) == list(range(chunk.start, chunk.end))
+        assert all(end < begin for (_, end), (begin, _) in pairwise(chunk.skipped))
         assert chunk.values.null_count == 0
         assert chunk.read_bytes is not None
         assert chunk.prefix is not None
         self.positions[chunk.key] = FilePosition(chunk.end, chunk.read_bytes, chunk.prefix)
-        self.values.setdefault(chunk.key, []).extend(chunk.values.to_pylist())
+        self.values.setdefault(chunk.key, []).extend(
+            by_offset.get(offset) for offset in range(chunk.start, chunk.end)
+        )
         self.chunks.append(chunk)
 
     def run(self, paths: Sequence[str | Path], **options: Any) -> None:
@@ -72,7 +80,7 @@ class Sealed:
             source.flushed()
         return len(polled.chunks)
 
-    def all(self) -> list[bytes]:
+    def all(self) -> list[bytes | None]:
         return [value for values in self.values.values() for value in values]
 
 
@@ -105,7 +113,7 @@ def test_lines_offsets_and_prefix(packed: str, suffix: str, tmp_path: Path) -> N
     sealed = Sealed()
     sealed.run([write(tmp_path / f"a{suffix}", PACKED[packed](TEXT))])
     key = OffsetKey(topic(LINES[0]))
-    assert sealed.values == {key: LINES}
+    assert sealed.values == {key: GIVEN}
     assert sealed.positions == {key: FilePosition(5, len(TEXT), sha(TEXT))}
 
 
@@ -114,14 +122,14 @@ def test_line_ends_of_both_kinds(tmp_path: Path) -> None:
     sealed = Sealed()
     sealed.run([write(tmp_path / "a.jsonl", text)])
     key = OffsetKey(topic(b"one"))
-    assert sealed.values == {key: [b"one", b"two", b"", b"thr\ree\r", b"", b"last"]}
+    assert sealed.values == {key: [b"one", b"two", None, b"thr\ree\r", None, b"last"]}
     assert sealed.positions[key] == FilePosition(6, len(text), sha(text))
 
 
 def test_a_blank_first_line_names_the_stream_all_the_same(tmp_path: Path) -> None:
     sealed = Sealed()
     sealed.run([write(tmp_path / "a.jsonl", b"\nx\n")])
-    assert sealed.values == {OffsetKey(topic(b"")): [b"", b"x"]}
+    assert sealed.values == {OffsetKey(topic(b"")): [None, b"x"]}
 
 
 def test_an_empty_file_gives_nothing(tmp_path: Path) -> None:
@@ -135,11 +143,11 @@ def test_a_prefix_after_each_message(tmp_path: Path) -> None:
     sealed.run([write(tmp_path / "a.jsonl", b"one\r\n\nthree\nfour")])
     chunk = sealed.chunks[0]
     assert chunk.prefix_at is not None
-    edges = [b"", b"one\r\n", b"one\r\n\n", b"one\r\n\nthree\n"]
-    assert [chunk.prefix_at(k) for k in range(4)] == [(len(edge), sha(edge)) for edge in edges]
+    edges = [b"", b"one\r\n\n", b"one\r\n\nthree\n"]
+    assert [chunk.prefix_at(k) for k in range(3)] == [(len(edge), sha(edge)) for edge in edges]
     last = sealed.chunks[1]
     assert last.prefix_at is not None
-    assert last.prefix_at(0) == chunk.prefix_at(3)
+    assert last.prefix_at(0) == chunk.prefix_at(2)
 
 
 def test_chunks_are_bounded_in_rows(tmp_path: Path) -> None:
@@ -148,6 +156,15 @@ def test_chunks_are_bounded_in_rows(tmp_path: Path) -> None:
     sealed.run([write(tmp_path / "a.jsonl", text)])
     assert [len(chunk.values) for chunk in sealed.chunks] == [50_000, 50_000, 20_001]
     assert sealed.chunks[1].prefix == sha(text[:200_000])
+
+
+def test_any_number_of_blank_lines_is_one_range_of_each_block(tmp_path: Path) -> None:
+    sealed = Sealed()
+    text = b"x\n" + b"\n \t\n\r\n" * 500_000 + b"y\n" + b"\n" * 9
+    sealed.run([write(tmp_path / "a.gz", gzip.compress(text))])
+    assert [value for value in sealed.all() if value is not None] == [b"x", b"y"]
+    assert sum(len(chunk.skipped) for chunk in sealed.chunks) < 20
+    assert next(iter(sealed.positions.values())) == FilePosition(1_500_011, len(text), sha(text))
 
 
 def test_more_than_a_block(tmp_path: Path) -> None:
@@ -167,7 +184,7 @@ def test_long_lines_are_cut_and_reading_goes_on(packed: str, tmp_path: Path) -> 
     text = b"\r\n".join(lines[:4]) + b"\n" + b"\r\n".join(lines[4:])
     sealed = Sealed()
     sealed.run([write(tmp_path / "a", PACKED[packed](text))], limits=Limits(message_bytes=10))
-    assert sealed.all() == [line[:11] for line in lines]
+    assert sealed.all() == [line[:11] or None for line in lines]
     sizes = {chunk.start: chunk.truncated[0] for chunk in sealed.chunks if chunk.truncated}
     assert sizes == {1: 11, 3: 20_000_000, 5: 11, 6: 12}
     assert next(iter(sealed.positions.values())) == FilePosition(7, len(text), sha(text))
@@ -185,7 +202,7 @@ def test_going_on_after_growth(packed: str, tmp_path: Path) -> None:
     sealed.run([write(path, PACKED[packed](more))])
     sealed.run([path])
     key = OffsetKey(topic(LINES[0]))
-    assert sealed.values == {key: [*LINES, b'{"d":4}']}
+    assert sealed.values == {key: [*GIVEN, b'{"d":4}']}
     assert sealed.positions[key] == FilePosition(6, len(more), sha(more))
 
 
@@ -268,7 +285,7 @@ def test_damage_is_told_after_the_good_lines(name: str, tmp_path: Path) -> None:
     assert caught.value.remedy
     assert sealed.all()[-1] == b"other"
     if "garbage" in name or "sum" in name or "trailer" in name:
-        assert sealed.all()[:-1] == LINES
+        assert sealed.all()[:-1] == GIVEN
 
 
 def test_the_lines_before_a_cut_are_given_and_no_half_line(tmp_path: Path) -> None:
@@ -305,7 +322,7 @@ def test_a_bomb_of_one_line_keeps_memory_bounded(pack: Callable[[bytes], bytes],
     path = write(tmp_path / "a", pack(b"first\n" + bytes(300_000_000) + b"\nlast\n"))
     sealed = Sealed()
     sealed.run([path], bounds=Bounds(ratio=1_000_000))
-    assert [len(value) for value in sealed.all()] == [5, 1_048_577, 4]
+    assert [len(value or b"") for value in sealed.all()] == [5, 1_048_577, 4]
     assert sealed.chunks[1].truncated == {0: 300_000_000}
     held = max(chunk.values.nbytes for chunk in sealed.chunks)
     assert held < 2_000_000
@@ -403,11 +420,11 @@ def test_what_cannot_be_read_is_said_at_once(tmp_path: Path) -> None:
 def test_standard_input(tmp_path: Path) -> None:
     sealed = Sealed()
     sealed.run(["-"], stdin=io.BytesIO(gzip.compress(TEXT)))
-    assert sealed.all() == LINES
+    assert sealed.all() == GIVEN
     with pytest.raises(UsageError, match="Standard input has changed"):
         sealed.run(["-"], stdin=io.BytesIO(TEXT[:-3]))
     sealed.run(["-"], stdin=io.BytesIO(TEXT + b"more\n"))
-    assert sealed.all() == [*LINES, b"more"]
+    assert sealed.all() == [*GIVEN, b"more"]
 
 
 @pytest.mark.parametrize("follow", [False, True])
@@ -446,7 +463,7 @@ def test_a_named_pipe(tmp_path: Path) -> None:
         for chunk in polled.chunks:
             sealed.take(chunk)
     writer.join()
-    assert sealed.all() == LINES * 20_000
+    assert sealed.all() == GIVEN * 20_000
 
 
 def settle(sealed: Sealed, source: FileSource) -> None:
