@@ -25,6 +25,7 @@ from ledger.errors import UsageError
 from ledger.evidence import verify_bundle
 from ledger.local_store import LocalStore
 from ledger.manifest import SegmentRef
+from ledger.plain_text import plain_lines
 from ledger.reader import Ledger
 from ledger.signing import SigningKey, create_key, default_key_path
 from ledger.trace import render
@@ -191,7 +192,7 @@ class Demo:
         return found
 
     def _say(self, *lines: str) -> None:
-        self.out.write("\n" + "\n".join(line.rstrip() for line in lines) + "\n")
+        self.out.write(plain_lines("\n" + "\n".join(line.rstrip() for line in lines) + "\n"))
         self.out.flush()
 
 

@@ -34,13 +34,14 @@ from ledger.console import (
     KeyOption,
     LedgerOption,
     answer,
-    say,
+    note,
     signing_key,
     store_at,
 )
 from ledger.errors import UsageError
 from ledger.events import FIELDS
 from ledger.manifest import OffsetKey
+from ledger.plain_text import plain
 from ledger.writer import Writer
 
 CHECK_BYTES: Final = 16 * 1024 * 1024
@@ -92,7 +93,7 @@ def ingest_file(
         source, reader, writer, settings, Pace(rows=batch_rows, seconds=batch_seconds), quiet=as_json
     )
     if explain:
-        say(_field_map(format_))
+        note(_field_map(format_))
     report(totals, as_json)
 
 
@@ -202,7 +203,8 @@ def ingest_check(
     }
     text = [f"{len(lines)} messages gave {len(decoded.events)} events; {len(decoded.rejected)} rejected."]
     text += [
-        f"  line {v.message}: {v.reason}" + (f" ({v.field})" if v.field else "") for v in decoded.rejected
+        plain(f"  line {v.message}: {v.reason}" + (f" ({v.field})" if v.field else ""))
+        for v in decoded.rejected
     ]
     text += ["", _field_map(format_), "", "Filled, of the events above:"]
     text += [f"  {name:<24} {count}" for name, count in filled.items() if count]

@@ -19,7 +19,7 @@ from ingest.intakes import IntakeSettings
 from ingest.maintenance import Maintenance
 from ingest.pipeline import Pace, Pipeline, Totals
 from ingest.sources import Source
-from ledger.console import answer, say, shared
+from ledger.console import answer, note, shared
 from ledger.writer import Writer
 
 PACE: Final = Pace()
@@ -83,7 +83,7 @@ def report(totals: Totals, as_json: bool) -> None:
     )
     answer(value, text, as_json)
     if totals.rejected:
-        say("Rejected messages were set aside: see `decision-ledger deadletters list`.")
+        note("Rejected messages were set aside: see `decision-ledger deadletters list`.")
 
 
 def worker_name() -> str:

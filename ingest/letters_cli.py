@@ -22,6 +22,7 @@ from ledger.console import (
     store_at,
     table_text,
 )
+from ledger.plain_text import plain
 from ledger.reader import Ledger
 from ledger.writer import Writer
 
@@ -92,5 +93,4 @@ def letters_replay(  # noqa: PLR0917 - the parser calls it by name, one paramete
 
 
 def _printable(value: object) -> str:
-    text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return plain(value if isinstance(value, str) else orjson.dumps(value, default=str).decode())

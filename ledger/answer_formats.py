@@ -11,19 +11,15 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from ledger.console import table_text
+from ledger.plain_text import plain_json
 
 DEFAULT_ROWS: Final = 1_000
 """Rows of a table before it says how many more there are."""
 
 
-def plain(text: str) -> str:
-    """Text that moves no cursor."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-
-
 def _as_table(rows: pa.Table) -> bytes:
     shown = rows.slice(0, DEFAULT_ROWS).to_pylist()
-    cells = [[plain(_cell(row[name])) for name in rows.column_names] for row in shown]
+    cells = [[_cell(row[name]) for name in rows.column_names] for row in shown]
     text = table_text(rows.column_names, cells)
     if rows.num_rows > DEFAULT_ROWS:
         text += f"\n({DEFAULT_ROWS:,} of {rows.num_rows:,} rows; --format csv or json gives all)"
@@ -47,7 +43,7 @@ def _as_csv(rows: pa.Table) -> bytes:
 
 
 def _as_json(rows: pa.Table) -> bytes:
-    return orjson.dumps(rows.to_pylist(), default=str) + b"\n"
+    return plain_json(orjson.dumps(rows.to_pylist(), default=str).decode()).encode() + b"\n"
 
 
 def _as_parquet(rows: pa.Table) -> bytes:

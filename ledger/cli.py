@@ -20,7 +20,8 @@ from ledger.console import (
     answer,
     ledger_url,
     local_folder,
-    say,
+    note,
+    put_bytes,
     shared,
     signing_key,
     store_at,
@@ -32,6 +33,7 @@ from ledger.left_overs import LEFT_OVER_AGE
 from ledger.left_overs import gc as collect
 from ledger.note import VerifierKey, is_key_name
 from ledger.pins import keep_pin, kept_pin
+from ledger.plain_text import plain
 from ledger.query import QueryLimits
 from ledger.reader import Ledger
 from ledger.signing import SigningKey, default_key_path, find_key
@@ -107,10 +109,11 @@ def status(ledger: LedgerOption = None, as_json: JsonOption = False) -> None:
         + (", ".join(f"{n:,} {name}" for name, n in sorted(value["dead_letters"].items())) or "none"),
     ]
     lines += [
-        f"sealed        {row['topic']}/{row['partition']} up to {row['next']:,}" for row in value["positions"]
+        f"sealed        {plain(row['topic'])}/{row['partition']} up to {row['next']:,}"
+        for row in value["positions"]
     ]
     lines += [
-        f"lag           {row['topic']}/{row['partition']} {row['lag']:,} (seen {row['seen']})"
+        f"lag           {plain(row['topic'])}/{row['partition']} {row['lag']:,} (seen {row['seen']})"
         for row in value["lag"]
     ]
     answer(value, "\n".join(lines), as_json)
@@ -140,11 +143,10 @@ def sql(
         rows = opened.sql(query, at=at)
     data = WRITERS[chosen](rows)
     if output is None:
-        sys.stdout.buffer.write(data)
-        sys.stdout.flush()
+        put_bytes(data)
     else:
         output.write_bytes(data)
-        say(f"Wrote {rows.num_rows:,} rows to {output}.")
+        note(f"Wrote {rows.num_rows:,} rows to {output}.")
 
 
 def trace(
@@ -205,7 +207,7 @@ def verify_command(
         progress=_progress(),
     )
     if warning:
-        say(warning)
+        note(warning)
     if report.ok and save_head is not None and report.head_note is not None:
         save_head.write_bytes(report.head_note)
     if report.ok and pin and vkey:

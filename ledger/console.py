@@ -28,6 +28,7 @@ from typer.exceptions import TyperException
 from ledger.errors import LedgerError, UsageError
 from ledger.note import VerifierKey
 from ledger.option_names import command_of, defaults
+from ledger.plain_text import plain, plain_json, plain_lines
 from ledger.signing import SigningKey, find_key
 from ledger.store import Store
 from ledger.stores import open_store
@@ -118,19 +119,18 @@ def local_folder(url: str) -> Path | None:
 def answer(value: Mapping[str, Any] | list[Any], text: str, as_json: bool) -> None:
     """Print one answer, as JSON or as text."""
     if as_json or shared.json:
-        sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+        put_json(json.dumps(value, ensure_ascii=False, default=str) + "\n")
     else:
-        sys.stdout.write(text.rstrip("\n") + "\n")
-    sys.stdout.flush()
+        put(text.rstrip("\n") + "\n")
 
 
 def table_text(columns: list[str], rows: Iterable[Iterable[Any]]) -> str:
-    """Rows as an aligned table; cells are text, never markup."""
+    """Rows as an aligned table; cells are plain text on one line, never markup."""
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(Text(column), overflow="fold")
+        table.add_column(Text(plain(column)), overflow="fold")
     for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(Text("" if cell is None else plain(str(cell))) for cell in row))
     # Wide enough that no id is broken over two lines: an id is there to be copied.
     console = Console(width=TABLE_WIDTH, no_color=True, highlight=False)
     with console.capture() as capture:
@@ -138,9 +138,30 @@ def table_text(columns: list[str], rows: Iterable[Iterable[Any]]) -> str:
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
-def say(text: str) -> None:
+def put(text: str) -> None:
+    """An answer, on stdout."""
+    sys.stdout.write(plain_lines(text))
+    sys.stdout.flush()
+
+
+def put_json(text: str) -> None:
+    """An answer in JSON, on stdout."""
+    sys.stdout.write(plain_json(text))
+    sys.stdout.flush()
+
+
+def put_bytes(data: bytes) -> None:
+    """An answer for a machine, on stdout: as it is, unless a person would look at it."""
+    if sys.stdout.isatty():
+        sys.stdout.write(plain_lines(data.decode("utf-8", "replace")))
+    else:
+        sys.stdout.buffer.write(data)
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
     """A remark for the person at the terminal, on stderr."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(plain_lines(text) + "\n")
     sys.stderr.flush()
 
 
@@ -157,11 +178,11 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
         return result if isinstance(result, int) else 0
     except LedgerError as error:
         if shared.verbose:
-            traceback.print_exc()
-        say(f"decision-ledger: {error}")
+            note(traceback.format_exc())
+        note(plain(f"decision-ledger: {error}"))
         return error.exit_code
     except typer.Abort:
-        say("decision-ledger: interrupted.")
+        note("decision-ledger: interrupted.")
         return 130
     except TyperException as error:
         # Typer brings its own command parser; what it raises for wrong usage can show itself.
@@ -176,8 +197,8 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
         return 0
     except OSError as error:
         if shared.verbose:
-            traceback.print_exc()
-        say(f"decision-ledger: {error.strerror or error}. Check the disk, the path and its permissions.")
+            note(traceback.format_exc())
+        note(f"decision-ledger: {error.strerror or error}. Check the disk, the path and its permissions.")
         return 3
 
 
@@ -188,6 +209,7 @@ def configure_logs(verbose: bool) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.LogfmtRenderer(),
+            lambda _logger, _method, line: plain(str(line)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
         # Looked up for every line: a host of the command may exchange its streams.

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from ledger import evidence
-from ledger.answer_formats import plain
 from ledger.console import JsonOption, LedgerOption, answer, ledger_url
 from ledger.errors import UsageError
+from ledger.plain_text import plain
 from ledger.reader import Ledger
 
 evidence_app = typer.Typer(no_args_is_help=True, help="Proofs for people who do not trust us.")
@@ -55,12 +55,9 @@ def evidence_verify(
     sizes = [checkpoint.size for checkpoint in proved.checkpoints]
     lines = [f"{len(proved.events)} event(s) of {proved.origin} are proved, at checkpoint size {max(sizes)}:"]
     for event in proved.events:
-        what = " ".join(
-            str(event[name]) for name in ("kind", "decision", "action", "resource") if name in event
-        )
-        lines.append(
-            f"  {event.get('time', '')} {event.get('source', '')}#{event.get('event_id', '')} {plain(what)}"
-        )
+        name = f"{event.get('source', '')}#{event.get('event_id', '')}"
+        what = [str(event[field]) for field in ("kind", "decision", "action", "resource") if field in event]
+        lines.append("  " + plain(" ".join([str(event.get("time", "")), name, *what])))
     value = {"ok": True, "origin": proved.origin, "checkpoint_sizes": sizes, "events": proved.events}
     answer(value, "\n".join(lines), as_json)
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
 from ledger.checkpoint import Checkpoint
+from ledger.plain_text import plain
 
 Severity = Literal["damage", "listed"]
 DamageKind = Literal[
@@ -151,7 +152,7 @@ class Report:
 
     def text(self) -> str:
         """One line per finding, then the answer."""
-        lines = [f"{f.severity:7} {f.kind:10} {f.where}: {f.message}" for f in self.findings]
+        lines = [plain(f"{f.severity:7} {f.kind:10} {f.where}: {f.message}") for f in self.findings]
         if not self.pinned:
             lines.append("not pinned: no key was given; this only shows that the ledger agrees with itself.")
         head = "no valid checkpoint" if self.head is None else f"{self.head.origin}, {self.head.size} entries"

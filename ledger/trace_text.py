@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
+from ledger.plain_text import plain
 from ledger.trace_nodes import Node, Trace, time_text
 
 MAX_INDENT_LEVELS: Final = 24
@@ -18,7 +18,6 @@ MAX_CHAINS: Final = 5
 
 _MARKS: Final = {"allow": "● allow", "deny": "✕ deny", "error": "▲ error"}
 _DRAWN: Final = frozenset('●✕▲·→│├└─"')
-_HIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def render(trace: Trace) -> str:
@@ -133,9 +132,7 @@ def _name(value: object) -> str:
     """Untrusted text for a terminal: nothing hidden, no look-alike of our own drawing, bounded."""
     text = str(value)
     cut = text[:MAX_TEXT_CHARS]
-    safe = "".join(
-        f"\\u{{{ord(char):x}}}" if unicodedata.category(char) in _HIDDEN_CATEGORIES else char for char in cut
-    )
+    safe = plain(cut)
     if len(text) > MAX_TEXT_CHARS:
         safe += "…"
     if not safe or any(char.isspace() or char in _DRAWN for char in safe):

@@ -1,0 +1,138 @@
+"""No text that a sender wrote reaches a terminal as anything but itself, in any command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import decision_ledger
+from ledger.batch import REJECTED, SetAside
+from ledger.console import run, shared
+from ledger.manifest import OffsetKey
+from ledger.option_names import command_of, commands
+from ledger.plain_text import plain, plain_json, plain_lines
+from ledger.reader import Ledger
+from tests.making import Made, make_ledger, row, stretch
+
+EVIL = "\x1b[2K\rallow\n\x9b31m\u202eyned\u2066\x7f\u200b\x07"
+TRACE = "ab" * 16
+NOT_RUN = {"demo", "ingest kafka", "witness serve", "dashboard"}
+"""They serve or need a broker; what they print is composed of the functions that are tested here."""
+
+
+@given(st.text())
+def test_plain_text_is_printable_and_leaves_printable_text_alone(text: str) -> None:
+    assert plain(text).isprintable()
+    assert plain_lines(text).replace("\n", "").isprintable()
+    assert plain_lines(text).count("\n") == text.count("\n")
+    if text.isprintable():
+        assert plain(text) == text
+
+
+@given(
+    st.recursive(st.text() | st.none() | st.integers(), lambda s: st.lists(s) | st.dictionaries(st.text(), s))
+)
+def test_json_says_the_same_in_printable_letters(value: Any) -> None:
+    written = json.dumps(value, ensure_ascii=False)
+    shown = plain_json(written)
+    assert shown.isprintable()
+    assert json.loads(shown) == value
+    assert plain_json(orjson.dumps(["\x1b\x9b\u202e"]).decode()) == '["\\u001b\\u009b\\u202e"]'
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    made = make_ledger(tmp_path_factory.mktemp("evil"))
+    texts = ("source", "instance", "actor", "delegated_actor", "action", "resource", "destination", "reason",
+             "policy_id", "policy_version", "policy_engine", "credential_id", "audience", "purpose", "tenant",
+             "exception_id", "grant_id", "approved_by", "target", "outcome")  # fmt: skip
+    evil = {name: f"{name}{EVIL}" for name in texts}
+    events = [
+        row(n, **evil, trace_id=TRACE, decision="deny", scopes=[EVIL], delegation=[EVIL, "agent:x"])
+        for n in range(3)
+    ]
+    events[2]["event_id"] = f"id{EVIL}"
+    writer = made.writer()
+    writer.commit([stretch(events, key=OffsetKey(f"t{EVIL}"))])
+    writer.commit(
+        [
+            stretch(
+                [], 3, OffsetKey(f"t{EVIL}"), messages=[[]], status=[REJECTED],
+                aside={0: SetAside(EVIL, field=EVIL, payload=EVIL.encode())},
+            )
+        ]
+    )  # fmt: skip
+    return made
+
+
+def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
+    """Every command, with arguments that make it print what senders wrote."""
+    url = ["--ledger", str(made.folder)]
+    vkey = made.key.signer.vkey
+    with Ledger.open(str(made.folder)) as ledger:
+        letter = ledger.sql("SELECT 1 AS n").num_rows and next(
+            f"{Path(path).stem}:0" for path in ledger.state.files if path.startswith("deadletters/")
+        )
+    sample = folder / f"s{EVIL.replace(chr(10), '')}.jsonl"
+    sample.write_bytes(orjson.dumps({"event_id": EVIL, EVIL: 1}) + b"\n{\n")
+    (folder / "other").mkdir()
+    return {
+        "init": ["init", "--origin", "other.example/x", "--ledger", str(folder / "other" / "l")],
+        "status": ["status", *url],
+        "sql": ["sql", "SELECT * FROM events", *url],
+        "trace": ["trace", TRACE, *url],
+        "verify": ["verify", *url],
+        "evidence export": ["evidence", "export", f"id{EVIL}", "-o", str(folder / "b.json"), *url],
+        "evidence verify": ["evidence", "verify", str(folder / "b.json"), "--vkey", vkey],
+        "evidence tlog-proof": ["evidence", "tlog-proof", "e0", "-o", str(folder / "p"), *url],
+        "compact": ["compact", *url],
+        "gc": ["gc", *url],
+        "ingest check": ["ingest", "check", str(sample)],
+        "ingest file": ["ingest", "file", str(sample), *url],
+        "deadletters list": ["deadletters", "list", *url],
+        "deadletters show": ["deadletters", "show", str(letter), *url],
+        "deadletters replay": ["deadletters", "replay", *url],
+    }
+
+
+def test_every_command_prints_plain_text(
+    made: Made, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    lines = lines_for(made, tmp_path)
+    there = {" ".join(words) for words, command in commands(command_of(decision_ledger.app))}
+    assert there - {word.split()[0] for word in there if " " in word} - NOT_RUN <= set(lines) | NOT_RUN
+    for name, arguments in lines.items():
+        for flag in ([], ["--json"]):
+            shared.json = False
+            if flag and name == "init":
+                continue
+            run(decision_ledger.app, [*flag, *arguments])
+            shared.json = False
+            seen = capfdbinary.readouterr()
+            for stream in (seen.out, seen.err):
+                shown = stream.decode()
+                assert all(letter.isprintable() for letter in shown if letter != "\n"), (name, flag, shown)
+            if not flag and name in {"trace", "deadletters list", "deadletters show", "status", "sql"}:
+                assert "\\u{1b}" in seen.out.decode(), name
+            if flag and seen.out:
+                json.loads(seen.out)
+
+
+def test_errors_are_one_plain_line(made: Made, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    for arguments in (
+        ["trace", EVIL, "--ledger", str(made.folder)],
+        ["deadletters", "show", EVIL, "--ledger", str(made.folder)],
+        ["sql", f"SELECT '{EVIL}' FROM nowhere", "--ledger", str(made.folder)],
+        ["status", "--ledger", f"nowhere/{EVIL}"],
+        ["ingest", "file", EVIL, "--ledger", str(made.folder)],
+    ):
+        assert run(decision_ledger.app, arguments) != 0
+        err = capfdbinary.readouterr().err.decode()
+        assert err.count("\n") == 1, err
+        assert err[:-1].isprintable(), err
