@@ -18,8 +18,8 @@ import rfc8785
 from pydantic import BaseModel, ConfigDict, Field
 
 from ingest.decoded import Decoded, Limits, Verdict
-from ingest.rows import DEFAULT_RETENTION, keep_unknown
-from ledger.events import ARROW_SCHEMA, KINDS, RESERVED_KINDS
+from ingest.rows import keep_unknown
+from ledger.events import ARROW_SCHEMA, DEFAULT_CLASS, KINDS, RESERVED_KINDS
 
 OWN_SOURCE: Final = "decision-ledger"
 """The name that our own writers go by."""
@@ -34,7 +34,7 @@ class Intake(BaseModel):
     name: str
     kinds: frozenset[str] = frozenset(KINDS) - RESERVED_KINDS
     sources: tuple[str, ...] = ("*",)
-    retention_classes: frozenset[str] = frozenset({DEFAULT_RETENTION})
+    retention_classes: frozenset[str] = frozenset({DEFAULT_CLASS})
     claimed_by_others: tuple[str, ...] = ()
     """Sources that another intake claims; one that stands in `sources` by its full name is ours too."""
     agentic: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ def apply(decoded: Decoded, intake: Intake, limits: Limits | None = None) -> Dec
             _note(refused, decoded, found, field, reason)
     if refused:
         decoded = _without(decoded, refused)
-    classes = pa.array(sorted(intake.retention_classes | {DEFAULT_RETENTION}), pa.string())
+    classes = pa.array(sorted(intake.retention_classes | {DEFAULT_CLASS}), pa.string())
     asked = pc.invert(pc.is_in(decoded.events["retention"], value_set=classes))
     if pc.any(asked).as_py():
         decoded = _demoted(decoded, _positions(asked), limits or Limits())
@@ -122,7 +122,7 @@ def _demoted(decoded: Decoded, rows: list[int], limits: Limits) -> Decoded:
     where = pl.Series(rows, dtype=pl.UInt32)
     changed = {
         "attributes": pl.Series(events["attributes"], dtype=pl.String).scatter(where, texts),
-        "retention": pl.Series(events["retention"]).scatter(where, [DEFAULT_RETENTION] * len(rows)),
+        "retention": pl.Series(events["retention"]).scatter(where, [DEFAULT_CLASS] * len(rows)),
     }
     for name, series in changed.items():
         column = series.to_arrow().cast(pa.string())

@@ -15,7 +15,7 @@ import typer
 
 from ingest.adapters import NAMES
 from ingest.decoded import Adapter
-from ingest.intakes import IntakeSettings
+from ingest.intakes import IntakeSettings, check_classes
 from ingest.maintenance import Maintenance
 from ingest.pipeline import Pace, Pipeline, Totals
 from ingest.sources import Source
@@ -37,6 +37,7 @@ def ingested(
     source: Source, reader: Adapter, writer: Writer, settings: IntakeSettings, pace: Pace, *, quiet: bool
 ) -> Totals:
     """Everything that the source gives, sealed; SIGTERM and Ctrl-C end it early and in order."""
+    check_classes(settings, writer.classes())
     maintenance = Maintenance(writer, source)
     show = sys.stderr.isatty() and not quiet and not shared.json
 

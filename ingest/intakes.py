@@ -13,7 +13,7 @@ decision = "/allowed"
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,19 @@ def read_intake(path: Path | None, name: str) -> IntakeSettings:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise UsageError(f"The intake file {path} is not valid at {where}: {first['msg']}.") from None
+
+
+def check_classes(settings: IntakeSettings, known: Collection[str]) -> None:
+    """Raises UsageError where the intake permits a retention class that the ledger does not have.
+
+    An event of such a class could never be sealed, however often its batch was tried.
+    """
+    if lacking := sorted(settings.intake.retention_classes - {*known}):
+        raise UsageError(
+            f"The intake {settings.intake.name} permits the retention class {', '.join(lacking)}, which this "
+            f"ledger does not have: it has {', '.join(sorted(known))}.",
+            "Seal it with `decision-ledger config load classes FILE`, or take it out of the intake.",
+        )
 
 
 def _options(path: Path, intake: Intake, section: Mapping[str, Any]) -> Mapping[str, Any]:

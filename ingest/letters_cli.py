@@ -10,7 +10,7 @@ import typer
 from ingest import letters
 from ingest.adapters import adapter
 from ingest.ingestion import FormatOption, IntakeOption, worker_name
-from ingest.intakes import read_intake
+from ingest.intakes import check_classes, read_intake
 from ingest.replay import replay
 from ledger.console import (
     JsonOption,
@@ -82,6 +82,7 @@ def letters_replay(  # noqa: PLR0917 - the parser calls it by name, one paramete
     """
     settings = read_intake(intake, "replay")
     writer = Writer(store_at(ledger), signing_key(ledger, key), name=worker_name())
+    check_classes(settings, writer.classes())
     with Ledger.open(ledger_url(ledger)) as opened:
         done = replay(opened, writer, adapter(format_, settings.options), settings, ids or []).to_json()
     answer(

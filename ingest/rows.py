@@ -20,6 +20,7 @@ from ledger.errors import UsageError
 from ledger.events import (
     ARROW_SCHEMA,
     COORDINATES,
+    DEFAULT_CLASS,
     FIELDS,
     HEX_LENGTHS,
     ID_FIELDS,
@@ -38,7 +39,6 @@ BOUNDED_TEXTS: Final = frozenset(
 )  # fmt: skip
 """Ids and `type:id` strings."""
 BOUNDED_LISTS: Final = frozenset({"delegation", "evidence"})
-DEFAULT_RETENTION: Final = "standard"
 MAX_SESSION_RISK: Final = 100
 NUMBER_SUFFIX: Final = "#number"
 _TIME: Final = re.compile(
@@ -245,7 +245,7 @@ def normalise(
             raise Refused("missing", name)
     if row["time"] > now + timedelta(hours=limits.ahead_hours):
         raise Refused(f"more than {limits.ahead_hours} h ahead of the clock", "time")
-    row.setdefault("retention", DEFAULT_RETENTION)
+    row.setdefault("retention", DEFAULT_CLASS)
     masked = list(places)
     if unknown:
         attributes = dict(attributes or {})

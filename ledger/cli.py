@@ -12,7 +12,9 @@ import typer
 
 from ledger.answer_formats import WRITERS
 from ledger.checkpoint import Checkpoint
+from ledger.classes import read_classes
 from ledger.compaction import Compaction
+from ledger.config_cli import config_app
 from ledger.console import (
     JsonOption,
     KeyOption,
@@ -53,11 +55,16 @@ def register(program: typer.Typer) -> None:
     ):  # fmt: skip
         program.command(name)(command)
     program.add_typer(evidence_app, name="evidence")
+    program.add_typer(config_app, name="config")
 
 
 def init(
     origin: Annotated[str, typer.Option("--origin", help="The ledger's name, such as example.org/prod.")],
     key: KeyOption = None,
+    retention: Annotated[
+        Path | None,
+        typer.Option("--retention", help="Retention classes, TOML or JSON; standard is 400 days."),
+    ] = None,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -79,7 +86,8 @@ def init(
         )
     if folder is not None and folder.resolve() in path.resolve().parents:
         raise UsageError("The key must not lie inside the ledger folder.", "Name another place with --key.")
-    signing, finished = found_ledger(store, folder, path, origin)
+    classes = read_classes(retention) if retention is not None else None
+    signing, finished = found_ledger(store, folder, path, origin, classes)
     value = {"ledger": store.url, "origin": origin, "vkey": signing.signer.vkey, "key": str(path)}
     answer(
         value,

@@ -27,6 +27,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 INT_MAX: Final = 2**53 - 1
 """The largest integer that JSON readers keep exactly (RFC 7493, section 2.2)."""
+DEFAULT_CLASS: Final = "standard"
+"""The retention class of events that ask for none."""
 RETENTION_PATTERN: Final = r"^[a-z0-9-]{1,32}$"
 HEX_LENGTHS: Final = {"trace_id": 32, "span_id": 16, "parent_span_id": 16}
 """Digits of the W3C trace context ids; all zeros is no id."""

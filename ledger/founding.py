@@ -12,6 +12,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from ledger.classes import Classes
 from ledger.errors import OutsideError, UsageError
 from ledger.log import Log
 from ledger.manifest import Init, parse_entry
@@ -26,11 +27,13 @@ _LEFT_OVER: Final = re.compile(r"[0-9a-f]{32}\.tmp|[a-z.]+\.lock")
 """What a store leaves where it was stopped between two steps."""
 
 
-def found_ledger(store: Store, folder: Path | None, key_path: Path, origin: str) -> tuple[SigningKey, bool]:
+def found_ledger(
+    store: Store, folder: Path | None, key_path: Path, origin: str, classes: Classes | None = None
+) -> tuple[SigningKey, bool]:
     """The ledger's key, and whether a ledger was there that only had to be finished.
 
-    `folder` is that of a local ledger. Raises UsageError where another ledger, other files or
-    another ledger's key are in the way.
+    `folder` is that of a local ledger, `classes` its retention classes where they are not the default.
+    Raises UsageError where another ledger, other files or another ledger's key are in the way.
     """
     entry = _first_entry(store)
     if store.read(LEDGER_JSON) is not None or (entry is None and store.read(CHECKPOINT) is not None):
@@ -40,7 +43,7 @@ def found_ledger(store: Store, folder: Path | None, key_path: Path, origin: str)
     if folder is not None and folder.is_dir() and _holds_other_files(folder):
         raise UsageError(f"{folder} holds other files, and no ledger.", "Choose an empty or a new folder.")
     key = _key_of(key_path, origin)
-    create_ledger(store, key)
+    create_ledger(store, key, retention=classes)
     return key, False
 
 

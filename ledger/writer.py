@@ -13,6 +13,7 @@ import numpy as np
 
 from ledger.batch import REJECTED, SetAside, Stretch
 from ledger.canonical import content_column
+from ledger.classes import DEFAULT_CLASSES, Classes, classes_in_force
 from ledger.dedup import HORIZON_DAYS, KEY_COLUMNS, MAX_EVENTS, SeenEvents
 from ledger.errors import DamageError, Fenced, LedgerError, OutsideError, UsageError
 from ledger.log import Log
@@ -44,7 +45,6 @@ SOFTWARE: Final = "decision-ledger/0.1.0"
 MAX_ATTEMPTS: Final = 100
 """Races for the next entry that a commit may lose before it gives up."""
 TICK_SECONDS: Final = 60
-DEFAULT_RETENTION: Final = {"standard": RetentionClass(days=400, erasable=False)}
 _SIGNATURE_ROOM: Final = 200
 """Bytes of `sig`, index and time that an entry gains after its size was judged."""
 
@@ -108,6 +108,11 @@ class Writer:
         with self._lock:
             self.refresh()
             return self.state.position(key)
+
+    def classes(self) -> Classes:
+        """The retention classes in force. Raises DamageError where they cannot be read."""
+        with self._lock:
+            return classes_in_force(self.state, self.store)
 
     def refresh(self) -> None:
         """Take in what other writers committed."""
@@ -369,7 +374,7 @@ def create_ledger(
         raise UsageError(f"There is a ledger at {store.url} already.", "Use it, or choose another place.")
     entry = Init(
         index=0, prev=log.commits.tree.root().hex(), time=instant(clock()), writer=name, software=SOFTWARE,
-        origin=key.signer.name, vkey=key.signer.vkey, retention=retention or dict(DEFAULT_RETENTION),
+        origin=key.signer.name, vkey=key.signer.vkey, retention=retention or dict(DEFAULT_CLASSES),
     )  # fmt: skip
     signed = sign_entry(entry, log.origin, key.signer)
     log.state.judge(signed)

@@ -19,9 +19,10 @@ from ingest import secret_scan
 from ingest.adapters.attribute_texts import canonical_texts
 from ingest.adapters.flat_json import Columns
 from ingest.decoded import Limits
-from ingest.rows import BOUNDED_LISTS, BOUNDED_TEXTS, DEFAULT_RETENTION, MAX_SESSION_RISK
+from ingest.rows import BOUNDED_LISTS, BOUNDED_TEXTS, MAX_SESSION_RISK
 from ledger.events import (
     ARROW_SCHEMA,
+    DEFAULT_CLASS,
     FIELDS,
     HEX_LENGTHS,
     INT_MAX,
@@ -69,9 +70,9 @@ def to_events(columns: Columns, limits: Limits, now: datetime) -> tuple[pa.Table
         made["attributes"], fit = canonical_texts(columns.attributes, limits)
         good &= fit
     if "retention" not in made:
-        made["retention"] = pa.repeat(pa.scalar(DEFAULT_RETENTION), rows)
+        made["retention"] = pa.repeat(pa.scalar(DEFAULT_CLASS), rows)
     elif made["retention"].null_count:
-        made["retention"] = made["retention"].fill_null(DEFAULT_RETENTION)
+        made["retention"] = made["retention"].fill_null(DEFAULT_CLASS)
     made["part"] = pa.array(np.zeros(rows, np.int64))
     arrays = [made.get(field.name) for field in ARROW_SCHEMA]
     return pa.Table.from_arrays(
@@ -127,7 +128,7 @@ def _text(name: str, column: pa.Array, limits: Limits, good: Mask) -> pa.Array:
         if not _LOWER_HEX[_bytes(column)].all():
             _keep(good, pc.match_substring_regex(column, "^[0-9a-f]*$"))
     elif name == "retention":
-        if not pc.all(pc.equal(column, DEFAULT_RETENTION)).as_py():
+        if not pc.all(pc.equal(column, DEFAULT_CLASS)).as_py():
             answer = pl.Series(column).str.contains(RETENTION_PATTERN).to_arrow()
             _keep(good, answer)
     elif name in BOUNDED_TEXTS:

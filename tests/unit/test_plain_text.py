@@ -93,6 +93,7 @@ def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
         "evidence tlog-proof": ["evidence", "tlog-proof", "e0", "-o", str(folder / "p"), *url],
         "compact": ["compact", *url],
         "gc": ["gc", *url],
+        "config load": ["config", "load", f"x{EVIL}", str(sample), *url],
         "ingest check": ["ingest", "check", str(sample)],
         "ingest file": ["ingest", "file", str(sample), *url],
         "deadletters list": ["deadletters", "list", *url],
