@@ -14,7 +14,7 @@ from typing import Any, Final
 from ledger.errors import UsageError
 from ledger.events import DEAD_LETTER_STATUSES
 from ledger.manifest import DeadLetterRef, parse_dead_letter_path
-from ledger.query import PLACED_LETTERS
+from ledger.query import PLACED
 from ledger.reader import Ledger
 from ledger.segment import read_dead_letter_rows
 from ledger.state import LogState
@@ -24,7 +24,9 @@ STATUSES: Final = (*DEAD_LETTER_STATUSES, "replayed", "all")
 _COLUMNS: Final = "time, status, topic, topic_id, partition, record_offset, part, reason, field, digest"
 
 
-def listed(ledger: Ledger, status: str, limit: int) -> tuple[list[dict[str, Any]], int]:
+def listed(
+    ledger: Ledger, status: str, limit: int, at: int | None = None
+) -> tuple[list[dict[str, Any]], int]:
     """The newest letters of a status (`STATUSES`), without their messages, and how many there are."""
     if status not in STATUSES:
         raise UsageError(f"There is no status {status!r}.", f"Use {', '.join(STATUSES[:-1])} or all.")
@@ -33,18 +35,18 @@ def listed(ledger: Ledger, status: str, limit: int) -> tuple[list[dict[str, Any]
         for file in ledger.state.files.values()
         if _holds_letters(file.path)
     }
-    files, rows = _replayed_places(ledger)
+    files, rows = _replayed_places(ledger, at)
     wanted = {"all": "true", "replayed": "replayed", "rejected": "status = 'rejected' AND NOT replayed"}
     condition = wanted.get(status, f"status = '{status}'")
     # Our own constants; what comes from outside is in the parameters.
     found = (
-        f"FROM (SELECT l.*, r.f IS NOT NULL AS replayed FROM {PLACED_LETTERS} AS l LEFT JOIN"  # noqa: S608  # as above
+        f"FROM (SELECT l.*, r.f IS NOT NULL AS replayed FROM {PLACED}dead_letters AS l LEFT JOIN"  # noqa: S608  # as above
         " (SELECT unnest($files::VARCHAR[]) AS f, unnest($rows::BIGINT[]) AS n) AS r"
         " ON l.filename = r.f AND l.file_row_number = r.n)"
         f" WHERE {condition}"
     )
     places = {"files": files, "rows": rows}
-    query = ledger.query()
+    query = ledger.query(at)
     of: int = query.trusted(f"SELECT count(*) AS n {found}", places).column("n")[0].as_py()
     newest = query.trusted(
         f"SELECT filename, file_row_number, {_COLUMNS}, replayed {found}"
@@ -104,12 +106,12 @@ def letter_row(ledger: Ledger, segment: str, row: int) -> dict[str, Any] | None:
     return None
 
 
-def _replayed_places(ledger: Ledger) -> tuple[list[str], list[int]]:
+def _replayed_places(ledger: Ledger, at: int | None) -> tuple[list[str], list[int]]:
     """Where letters that were replayed lie now: files on this machine and row positions."""
     files: list[str] = []
     rows: list[int] = []
     by_segment: dict[str, list[int]] = {}
-    for path, row in ledger.state.replayed:
+    for path, row in ledger.as_of(at).replayed:
         by_segment.setdefault(path, []).append(row)
     for segment, numbers in by_segment.items():
         for file, begin, _, hold in ledger.state.spans_of(segment):

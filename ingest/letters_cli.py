@@ -13,17 +13,18 @@ from ingest.ingestion import FormatOption, IntakeOption, worker_name
 from ingest.intakes import check_classes, read_intake
 from ingest.replay import replay
 from ledger.console import (
+    AtOption,
     JsonOption,
     KeyOption,
     LedgerOption,
+    VkeyOption,
     answer,
-    ledger_url,
+    open_ledger,
     signing_key,
     store_at,
     table_text,
 )
 from ledger.plain_text import plain
-from ledger.reader import Ledger
 from ledger.writer import Writer
 
 LETTER_ROWS: Final = 1_000
@@ -32,11 +33,13 @@ letters_app = typer.Typer(no_args_is_help=True, help="Messages that were set asi
 
 
 @letters_app.command("list")
-def letters_list(
+def letters_list(  # noqa: PLR0917 - the parser calls it by name, one parameter per option
     status: Annotated[
         str, typer.Option("--status", help="rejected, duplicate, ignored, replayed or all.")
     ] = "rejected",
     limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = LETTER_ROWS,
+    at: AtOption = None,
+    vkey: VkeyOption = None,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -44,8 +47,8 @@ def letters_list(
 
     Example: decision-ledger deadletters list --status all
     """
-    with Ledger.open(ledger_url(ledger)) as opened:
-        rows, of = letters.listed(opened, status, limit)
+    with open_ledger(ledger, vkey) as opened:
+        rows, of = letters.listed(opened, status, limit, at)
     columns = ["id", "time", "status", "topic", "partition", "record_offset", "reason", "field", "replayed"]
     text = table_text(columns, [[row[name] for name in columns] for row in rows])
     answer(rows, f"{text}\n({len(rows):,} of {of:,})", as_json)
@@ -54,6 +57,7 @@ def letters_list(
 @letters_app.command("show")
 def letters_show(
     letter: Annotated[str, typer.Argument(metavar="ID", help="As `deadletters list` prints it.")],
+    vkey: VkeyOption = None,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -61,7 +65,7 @@ def letters_show(
 
     Example: decision-ledger deadletters show 5f0c…a1:0
     """
-    with Ledger.open(ledger_url(ledger)) as opened:
+    with open_ledger(ledger, vkey) as opened:
         row = letters.shown(opened, letter)
     text = "\n".join(f"{name:<14} {_printable(value)}" for name, value in row.items() if value is not None)
     answer(row, text, as_json)
@@ -72,6 +76,7 @@ def letters_replay(  # noqa: PLR0917 - the parser calls it by name, one paramete
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="None: all rejected ones.")] = None,
     format_: FormatOption = "native",
     intake: IntakeOption = None,
+    vkey: VkeyOption = None,
     ledger: LedgerOption = None,
     key: KeyOption = None,
     as_json: JsonOption = False,
@@ -83,7 +88,7 @@ def letters_replay(  # noqa: PLR0917 - the parser calls it by name, one paramete
     settings = read_intake(intake, "replay")
     writer = Writer(store_at(ledger), signing_key(ledger, key), name=worker_name())
     check_classes(settings, writer.classes())
-    with Ledger.open(ledger_url(ledger)) as opened:
+    with open_ledger(ledger, vkey) as opened:
         done = replay(opened, writer, adapter(format_, settings.options), settings, ids or []).to_json()
     answer(
         done,

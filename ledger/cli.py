@@ -16,13 +16,16 @@ from ledger.classes import read_classes
 from ledger.compaction import Compaction
 from ledger.config_cli import config_app
 from ledger.console import (
+    AtOption,
     JsonOption,
     KeyOption,
     LedgerOption,
+    VkeyOption,
     answer,
     ledger_url,
     local_folder,
     note,
+    open_ledger,
     put_bytes,
     shared,
     signing_key,
@@ -34,17 +37,14 @@ from ledger.founding import found_ledger
 from ledger.left_overs import LEFT_OVER_AGE
 from ledger.left_overs import gc as collect
 from ledger.note import VerifierKey, is_key_name
-from ledger.pins import keep_pin, kept_pin
+from ledger.pins import Pins, read_vkey
 from ledger.plain_text import plain
 from ledger.query import QueryLimits
-from ledger.reader import Ledger
 from ledger.signing import SigningKey, default_key_path, find_key
 from ledger.stores import open_store
 from ledger.trace import render
 from ledger.verify import verify
 from ledger.writer import Writer
-
-AtOption = Annotated[int | None, typer.Option("--at", help="Read the ledger as of this many entries.")]
 
 
 def register(program: typer.Typer) -> None:
@@ -88,6 +88,7 @@ def init(
         raise UsageError("The key must not lie inside the ledger folder.", "Name another place with --key.")
     classes = read_classes(retention) if retention is not None else None
     signing, finished = found_ledger(store, folder, path, origin, classes)
+    Pins(ledger_url(ledger)).renew(signing.verifier)
     value = {"ledger": store.url, "origin": origin, "vkey": signing.signer.vkey, "key": str(path)}
     answer(
         value,
@@ -98,13 +99,15 @@ def init(
     )
 
 
-def status(ledger: LedgerOption = None, as_json: JsonOption = False) -> None:
+def status(
+    at: AtOption = None, vkey: VkeyOption = None, ledger: LedgerOption = None, as_json: JsonOption = False
+) -> None:
     """Head, events, segments, lag, last commit, dead letters.
 
     Example: decision-ledger status
     """
-    with Ledger.open(ledger_url(ledger)) as opened:
-        value = opened.status()
+    with open_ledger(ledger, vkey) as opened:
+        value = opened.status(at)
         value["lag"] = opened.lag()
     lines = [
         f"ledger        {value['ledger']}",
@@ -135,6 +138,7 @@ def sql(
         Path | None, typer.Option("-o", "--output", help="Write the answer to this file.")
     ] = None,
     seconds: Annotated[float, typer.Option(help="Give up after so many seconds.")] = 60.0,
+    vkey: VkeyOption = None,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -147,7 +151,7 @@ def sql(
         raise UsageError(f"There is no format {chosen!r}.", "Use table, csv, json or parquet.")
     if chosen == "parquet" and output is None:
         raise UsageError("Parquet cannot be shown on a terminal.", "Name a file with -o FILE.")
-    with Ledger.open(ledger_url(ledger), limits=QueryLimits(seconds=seconds)) as opened:
+    with open_ledger(ledger, vkey, QueryLimits(seconds=seconds)) as opened:
         rows = opened.sql(query, at=at)
     data = WRITERS[chosen](rows)
     if output is None:
@@ -160,6 +164,7 @@ def sql(
 def trace(
     trace_id: Annotated[str, typer.Argument(help="32 hex digits.")],
     at: AtOption = None,
+    vkey: VkeyOption = None,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -167,7 +172,7 @@ def trace(
 
     Example: decision-ledger trace 4bf92f3577b34da6a3ce929d0e0e4736
     """
-    with Ledger.open(ledger_url(ledger)) as opened:
+    with open_ledger(ledger, vkey) as opened:
         tree = opened.trace(trace_id, at=at)
     answer(tree.as_json(), render(tree), as_json)
 
@@ -181,9 +186,7 @@ def verify_command(
         Path | None, typer.Option("--since", help="Only what came after this kept head.")
     ] = None,
     against: Annotated[str | None, typer.Option("--against", help="Another copy of the ledger.")] = None,
-    vkey: Annotated[
-        str | None, typer.Option("--vkey", help="The ledger's verifier key, from elsewhere.")
-    ] = None,
+    vkey: VkeyOption = None,
     save_head: Annotated[
         Path | None, typer.Option("--save-head", help="Keep the verified head here.")
     ] = None,
@@ -202,7 +205,8 @@ def verify_command(
         raise UsageError("--full, --sample and --since exclude each other.", "Choose one.")
     url = ledger_url(ledger)
     store = store_at(ledger)
-    pinned, kept, warning = _trusted(url, vkey, key)
+    pins = Pins(url)
+    pinned, kept, warning = _trusted(url, pins, vkey, key)
     if since is not None and not since.is_file():
         raise UsageError(f"There is no kept head at {since}.", "Make one with --save-head FILE.")
     report = verify(
@@ -219,7 +223,9 @@ def verify_command(
     if report.ok and save_head is not None and report.head_note is not None:
         save_head.write_bytes(report.head_note)
     if report.ok and pin and vkey:
-        keep_pin(url, vkey)
+        pins.keep_key(read_vkey(vkey))
+    if report.ok and report.head is not None and report.head_note is not None:
+        pins.keep_head(report.head_note, report.head)
     value = report.to_json()
     value["pinned"] = pinned is not None and not warning
     answer(value, report.text(), as_json)
@@ -271,9 +277,9 @@ def gc(
 
 
 def _trusted(
-    url: str, vkey: str | None, key: Path | None
-) -> tuple[VerifierKey | None, Checkpoint | None, str | None]:
-    """The key to verify under, the head that the signing key remembers, and a warning."""
+    url: str, pins: Pins, vkey: str | None, key: Path | None
+) -> tuple[VerifierKey | None, list[Checkpoint], str | None]:
+    """The key to verify under, the heads that this user and the signing key remember, and a warning."""
     folder = local_folder(url)
     path = find_key(folder, key)
     signing: SigningKey | None = None
@@ -283,15 +289,16 @@ def _trusted(
         except LedgerError:
             signing = None
     if vkey is not None:
-        pinned = VerifierKey.from_text(vkey)
-    elif (kept := kept_pin(url)) is not None:
-        pinned = VerifierKey.from_text(kept)
-    elif signing is not None:
-        pinned = signing.verifier
+        pinned: VerifierKey | None = read_vkey(vkey)
     else:
-        return None, None, "Warning: not pinned. The key was taken from the ledger itself; give --vkey."
-    same = signing is not None and signing.verifier.text == pinned.text
-    return pinned, signing.kept_head() if signing is not None and same else None, None
+        pinned = pins.key() or (signing.verifier if signing is not None else None)
+    seen = pins.head()
+    heads = [seen] if seen is not None else []
+    if pinned is None:
+        return None, heads, "Warning: not pinned. The key was taken from the ledger itself; give --vkey."
+    if signing is not None and signing.verifier.text == pinned.text and (signed := signing.kept_head()):
+        heads.append(signed)
+    return pinned, heads, None
 
 
 def _progress() -> Callable[[int, int], None] | None:

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import orjson
 import structlog
@@ -33,6 +33,10 @@ from ledger.signing import SigningKey, find_key
 from ledger.store import Store
 from ledger.stores import open_store
 
+if TYPE_CHECKING:
+    from ledger.query import QueryLimits
+    from ledger.reader import Ledger
+
 DEFAULT_LEDGER: Final = "./ledger"
 CONFIG_VARIABLE: Final = "DECISION_LEDGER_CONFIG"
 CONFIG_FILE: Final = "decision-ledger.toml"
@@ -47,6 +51,11 @@ LedgerOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
+AtOption = Annotated[int | None, typer.Option("--at", help="Read the ledger as of this many entries.", min=1)]
+VkeyOption = Annotated[
+    str | None,
+    typer.Option("--vkey", help="The ledger's verifier key, from elsewhere: its text, or a file with it."),
+]
 KeyOption = Annotated[
     Path | None,
     typer.Option("--key", envvar="DECISION_LEDGER_KEY", help="The signing key's file."),
@@ -85,6 +94,13 @@ def ledger_url(given: str | None) -> str:
 def store_at(given: str | None) -> Store:
     """The store of the ledger's URL."""
     return open_store(ledger_url(given))
+
+
+def open_ledger(given: str | None, vkey: str | None, limits: QueryLimits | None = None) -> Ledger:
+    """The ledger for a command that reads: pinned by `vkey`, or by what this user keeps."""
+    from ledger.reader import Ledger  # noqa: PLC0415 - not every command reads
+
+    return Ledger.open(ledger_url(given), vkey=vkey, limits=limits)
 
 
 def signing_key(given_ledger: str | None, given_key: Path | None, key_id: str | None = None) -> SigningKey:

@@ -40,15 +40,15 @@ class Place:
     index: int
 
 
-def export(ledger: Ledger, ids: Sequence[str]) -> bytes:
-    """An evidence bundle for every row that has one of `ids`, each segment being read once.
+def export(ledger: Ledger, ids: Sequence[str], at: int | None = None) -> bytes:
+    """An evidence bundle for every row as of `at` entries that has one of `ids`; each segment is read once.
 
     Raises UsageError for an unknown id, DamageError where a segment is not what was sealed.
     """
     if not ids:
         raise UsageError("No event was named.", "Give one or more event ids, or <source>#<event_id>.")
     state = ledger.state
-    places = locate(ledger, ids)
+    places = locate(ledger, ids, at)
     segments = dict.fromkeys(place.segment for place in places)
     entries = list(dict.fromkeys(state.originals[segment].entry for segment in segments))
     proved: dict[Place, tuple[str, list[str]]] = {}
@@ -107,8 +107,8 @@ def entry_proof(ledger: Ledger, index: int) -> bytes:
     return TlogProof(index, path, sealed.note).text()
 
 
-def locate(ledger: Ledger, ids: Sequence[str]) -> list[Place]:
-    """Every row that has one of these ids. Raises UsageError for an id that no row has."""
+def locate(ledger: Ledger, ids: Sequence[str], at: int | None = None) -> list[Place]:
+    """Every row as of `at` entries that has one of these ids. Raises UsageError for an id that no row has."""
     files = {
         str(ledger.local_path(file)): file
         for file in ledger.state.files.values()
@@ -116,7 +116,7 @@ def locate(ledger: Ledger, ids: Sequence[str]) -> list[Place]:
     }
     found: list[Place] = []
     for wanted in ids:
-        rows = _rows_with(ledger, list(files), wanted) if files else []
+        rows = _rows_with(ledger, wanted, at)
         if not rows:
             raise UsageError(
                 f"No sealed event has the id {wanted!r}.", "Give its event_id, or <source>#<event_id>."
@@ -141,18 +141,19 @@ def segment_rows(ledger: Ledger, segment: str) -> pa.Table:
     )
 
 
-def _rows_with(ledger: Ledger, paths: list[str], wanted: str) -> list[dict[str, Any]]:
+def _rows_with(ledger: Ledger, wanted: str, at: int | None) -> list[dict[str, Any]]:
+    from ledger.query import PLACED  # noqa: PLC0415  # checking a bundle needs no engine
+
     # Equality on event_id itself is what lets bloom filters skip files; the rest narrows it down.
     candidates = [wanted, *(wanted[at + 1 :] for at, letter in enumerate(wanted) if letter == "#")]
     rows: list[dict[str, Any]] = []
     for candidate in dict.fromkeys(candidates):
         rows += (
-            ledger.query()
+            ledger.query(at)
             .trusted(
-                "SELECT filename, file_row_number FROM read_parquet(?, filename=true, file_row_number=true, "
-                "hive_partitioning=false) WHERE event_id = ? "
+                f"SELECT filename, file_row_number FROM {PLACED}events WHERE event_id = ? "  # noqa: S608  # our own names
                 "AND (event_id = ? OR source || '#' || event_id = ?) LIMIT ?",
-                [paths, candidate, wanted, wanted, MAX_EVENTS + 1],
+                [candidate, wanted, wanted, MAX_EVENTS + 1],
             )
             .to_pylist()
         )

@@ -8,18 +8,20 @@ from typing import Annotated
 import typer
 
 from ledger import evidence
-from ledger.console import JsonOption, LedgerOption, answer, ledger_url
+from ledger.console import AtOption, JsonOption, LedgerOption, VkeyOption, answer, open_ledger
 from ledger.errors import UsageError
+from ledger.pins import read_vkey
 from ledger.plain_text import plain
-from ledger.reader import Ledger
 
 evidence_app = typer.Typer(no_args_is_help=True, help="Proofs for people who do not trust us.")
 
 
 @evidence_app.command("export")
-def evidence_export(
+def evidence_export(  # noqa: PLR0917 - the parser calls it by name, one parameter per option
     ids: Annotated[list[str], typer.Argument(help="event_id, or <source>#<event_id>.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The bundle's file.")],
+    at: AtOption = None,
+    vkey: VkeyOption = None,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -27,14 +29,14 @@ def evidence_export(
 
     Example: decision-ledger evidence export 7f9c2ba4e88f827d -o bundle.json
     """
-    with Ledger.open(ledger_url(ledger)) as opened:
-        data = opened.evidence(*ids)
-        size, vkey = opened.size, opened.state.key.text
+    with open_ledger(ledger, vkey) as opened:
+        data = opened.evidence(*ids, at=at)
+        size, key = opened.size, opened.state.key.text
     output.write_bytes(data)
     answer(
-        {"file": str(output), "bytes": len(data), "checkpoint_size": size, "vkey": vkey},
+        {"file": str(output), "bytes": len(data), "checkpoint_size": size, "vkey": key},
         f"Wrote {output} ({len(data):,} bytes), proved at checkpoint {size}.\n"
-        f"Check it with: decision-ledger evidence verify {output} --vkey {vkey}",
+        f"Check it with: decision-ledger evidence verify {output} --vkey {key}",
         as_json,
     )
 
@@ -42,7 +44,9 @@ def evidence_export(
 @evidence_app.command("verify")
 def evidence_verify(
     file: Annotated[Path, typer.Argument(help="An evidence bundle.")],
-    vkey: Annotated[str, typer.Option("--vkey", help="The ledger's verifier key, from elsewhere.")],
+    vkey: Annotated[
+        str, typer.Option("--vkey", help="The ledger's verifier key, from elsewhere: its text, or a file.")
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Check an evidence bundle; needs the file and the key, and nothing else. Exit 1 when it does not hold.
@@ -51,7 +55,7 @@ def evidence_verify(
     """
     if not file.is_file():
         raise UsageError(f"There is no file {file}.", "Name an evidence bundle.")
-    proved = evidence.verify_bundle(file.read_bytes(), vkey)
+    proved = evidence.verify_bundle(file.read_bytes(), read_vkey(vkey).text)
     sizes = [checkpoint.size for checkpoint in proved.checkpoints]
     lines = [f"{len(proved.events)} event(s) of {proved.origin} are proved, at checkpoint size {max(sizes)}:"]
     for event in proved.events:
@@ -63,9 +67,11 @@ def evidence_verify(
 
 
 @evidence_app.command("tlog-proof")
-def evidence_tlog_proof(
+def evidence_tlog_proof(  # noqa: PLR0917 - the parser calls it by name, one parameter per option
     event_id: Annotated[str, typer.Argument(metavar="ID", help="event_id, or <source>#<event_id>.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The proof's file.")],
+    at: AtOption = None,
+    vkey: VkeyOption = None,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -73,8 +79,8 @@ def evidence_tlog_proof(
 
     Example: decision-ledger evidence tlog-proof 7f9c2ba4e88f827d -o proof.txt
     """
-    with Ledger.open(ledger_url(ledger)) as opened:
-        place = evidence.locate(opened, [event_id])[0]
+    with open_ledger(ledger, vkey) as opened:
+        place = evidence.locate(opened, [event_id], at)[0]
         index = opened.state.originals[place.segment].entry
         proof, manifest = evidence.entry_proof(opened, index), opened.sealed.entries[index]
     beside = output.with_name(output.name + ".manifest")

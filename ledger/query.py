@@ -40,8 +40,8 @@ KIND_VIEWS: Final[dict[str, str]] = {
 }  # fmt: skip
 VIEWS: Final = ("events", *(KIND_VIEWS[kind] for kind in KINDS), "delegation_edges", "dead_letters")
 
-PLACED_LETTERS: Final = "placed_dead_letters"
-"""For our own statements only: `dead_letters` with `filename` and `file_row_number`."""
+PLACED: Final = "placed_"
+"""Before `events` or `dead_letters`: with `filename` and `file_row_number`, for our own statements."""
 
 Parameters = Sequence[Any] | Mapping[str, Any] | None
 
@@ -113,7 +113,6 @@ class Query:
         database = self._database
         _define_files(database, "events", events, SQL_TYPES)
         _define_files(database, "dead_letters", dead_letters, DEAD_LETTER_SQL_TYPES)
-        database.execute(f"CREATE VIEW {PLACED_LETTERS} AS {_placed(dead_letters)}")
         for kind, name in KIND_VIEWS.items():
             # Both names are constants above.
             database.execute(f"CREATE VIEW {name} AS SELECT * FROM events WHERE kind = '{kind}'")  # noqa: S608
@@ -263,11 +262,12 @@ def _define_files(
     whole = [file for file in files if file.ranges is None]
     partial = [(file, file.ranges) for file in files if file.ranges is not None]
     listed = ", ".join(f'"{column}"' for column in columns)
+    placed = f"{listed}, filename, file_row_number"
     date = f"CAST(regexp_extract(filename, '{_DATE_IN_PATH}', 1) AS DATE) AS date"
     parts = []
     if whole:
         # What is put into the statements here: our own column names, and paths with their quotes doubled.
-        parts.append(f"SELECT {listed}, {date} FROM {_scan(whole)} WHERE {ERASED_LEAF} IS NULL")  # noqa: S608
+        parts.append(f"SELECT {placed}, {date} FROM {_scan(whole)} WHERE {ERASED_LEAF} IS NULL")  # noqa: S608
     if partial:
         # One join for all of them: a branch per file would make the plan grow with the files.
         table = f"{name}_ranges"
@@ -278,22 +278,17 @@ def _define_files(
             [[row[column] for row in rows] for column in range(3)],
         )
         parts.append(
-            f"SELECT {listed}, {date} FROM {_scan([file for file, _ in partial])} AS f"  # noqa: S608  (as above)
+            f"SELECT {placed}, {date} FROM {_scan([file for file, _ in partial])} AS f"  # noqa: S608  (as above)
             f" SEMI JOIN {table} AS r ON f.filename = r.filename"
             ' AND f.file_row_number >= r."begin" AND f.file_row_number < r."end"'
             f" WHERE {ERASED_LEAF} IS NULL"
         )
     if not parts:
         empty = ", ".join(f'NULL::{kind} AS "{column}"' for column, kind in columns.items())
-        parts.append(f"SELECT {empty}, NULL::DATE AS date WHERE false")
-    database.execute(f"CREATE VIEW {name} AS {' UNION ALL '.join(parts)}")
-
-
-def _placed(files: Sequence[QueryFile]) -> str:
-    """Dead letters with the file and the row position that each has."""
-    if not files:
-        return "SELECT *, NULL::VARCHAR AS filename, NULL::BIGINT AS file_row_number FROM dead_letters"
-    return f"SELECT * FROM {_scan(files)} WHERE {ERASED_LEAF} IS NULL"  # noqa: S608  (as above)
+        place = "NULL::VARCHAR AS filename, NULL::BIGINT AS file_row_number"
+        parts.append(f"SELECT {empty}, {place}, NULL::DATE AS date WHERE false")
+    database.execute(f"CREATE VIEW {PLACED}{name} AS {' UNION ALL '.join(parts)}")
+    database.execute(f"CREATE VIEW {name} AS SELECT {listed}, date FROM {PLACED}{name}")  # noqa: S608  (as above)
 
 
 def _scan(files: Sequence[QueryFile]) -> str:

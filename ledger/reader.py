@@ -20,6 +20,7 @@ from ledger.manifest import (
     parse_event_path,
 )
 from ledger.note import VerifierKey
+from ledger.pins import Pins, read_vkey
 from ledger.query import Parameters, Query, QueryFile, QueryLimits, connect
 from ledger.state import LiveFile, LogState
 from ledger.store import Store
@@ -36,21 +37,43 @@ class Ledger:
     """A ledger at its latest checkpoint. Make it by `Ledger.open`; `refresh` moves on to a newer one."""
 
     def __init__(
-        self, store: Store, sealed: SealedLog, pinned: VerifierKey | None, limits: QueryLimits
+        self,
+        store: Store,
+        sealed: SealedLog,
+        pinned: VerifierKey | None,
+        limits: QueryLimits,
+        pins: Pins | None = None,
     ) -> None:
         self.store = store
         self.sealed = sealed
         self.limits = limits
         self._pinned = pinned
+        self._pins = pins
         self._files = LocalFiles(store)
         self._query: tuple[int | None, Query] | None = None
 
     @classmethod
-    def open(cls, url: str, *, vkey: str | None = None, limits: QueryLimits | None = None) -> Ledger:
-        """Open the ledger at a folder or URL; `vkey` pins its key. Raises NotALedger or DamageError."""
-        pinned = VerifierKey.from_text(vkey) if vkey else None
+    def open(
+        cls, url: str, *, vkey: str | None = None, limits: QueryLimits | None = None, remember: bool = True
+    ) -> Ledger:
+        """Open the ledger at a folder or URL.
+
+        `vkey` (text, a file, `@` and a file) pins its key; without it the key that this user pinned for it is
+        taken. The last head that this user saw of it is kept, and the ledger must extend it; `remember=False`
+        neither looks nor keeps.
+
+        Raises:
+            NotALedger: nothing is there.
+            DamageError: it is not the ledger that is pinned, or was rolled back, forked or damaged.
+        """
+        pins = Pins(url) if remember else None
+        pinned = read_vkey(vkey) if vkey else pins.key() if pins is not None else None
         store = open_store(url)
-        return cls(store, open_log(store, pinned=pinned), pinned, limits or QueryLimits())
+        sealed = open_log(store, pinned=pinned)
+        if pins is not None:
+            pins.check(sealed.head, sealed.tree.root)
+            pins.keep_head(sealed.note, sealed.head)
+        return cls(store, sealed, pinned, limits or QueryLimits(), pins)
 
     @property
     def state(self) -> LogState:
@@ -77,6 +100,8 @@ class Ledger:
         if grown:
             self.close()
             self.sealed = newer
+            if self._pins is not None:
+                self._pins.keep_head(newer.note, newer.head)
         return grown
 
     def sql(self, query: str, params: Parameters = None, *, at: int | None = None) -> pa.Table:
@@ -104,11 +129,11 @@ class Ledger:
 
         return verify(self.store, vkey=self._pinned, **options)
 
-    def evidence(self, *ids: str) -> bytes:
+    def evidence(self, *ids: str, at: int | None = None) -> bytes:
         """An evidence bundle for events, each given as `<source>#<event_id>` or a bare event_id."""
         from ledger.evidence import export  # noqa: PLC0415 - it needs this module
 
-        return export(self, ids)
+        return export(self, ids, at)
 
     def query(self, at: int | None = None) -> Query:
         """The views pinned at `at` entries (None: the head). Kept until another size is asked for."""
@@ -122,7 +147,7 @@ class Ledger:
 
     def files(self, at: int | None = None) -> tuple[list[QueryFile], list[QueryFile]]:
         """The committed event and dead-letter files as of `at` entries, with the rows that count."""
-        then = self.state if at is None else self.sealed.as_of(at)
+        then = self.as_of(at)
         if then is not self.state:
             self._refuse_gone(then, at or self.size)
         events: list[QueryFile] = []
@@ -138,27 +163,32 @@ class Ledger:
         """Where a committed file can be read on this machine (a remote one is copied here first)."""
         return self._files.path(file)
 
-    def status(self) -> dict[str, Any]:
-        """Head, events, segments, positions, last commit, dead letters."""
-        originals = self.state.originals.values()
+    def as_of(self, at: int | None) -> LogState:
+        """What the first `at` entries say; None: all that the checkpoint covers."""
+        return self.state if at is None else self.sealed.as_of(at)
+
+    def status(self, at: int | None = None) -> dict[str, Any]:
+        """Head, events, segments, positions, last commit, dead letters, as of `at` entries."""
+        state = self.as_of(at)
+        originals = state.originals.values()
         events = [o for o in originals if not isinstance(o.ref, DeadLetterRef) and not o.expired]
         letters = [o for o in originals if isinstance(o.ref, DeadLetterRef) and not o.expired]
         return {
             "ledger": self.store.url,
-            "origin": self.state.origin,
-            "vkey": self.state.key.text,
-            "head": {"size": self.size, "root": self.sealed.head.root.hex()},
-            "clock": self.state.times[-1] if self.state.times else None,
-            "last_commit": self.state.last_commit,
+            "origin": state.origin,
+            "vkey": state.key.text,
+            "head": {"size": state.size, "root": self.sealed.tree.root(state.size).hex()},
+            "clock": state.times[-1] if state.times else None,
+            "last_commit": state.last_commit,
             "events": sum(o.ref.rows - len(o.erased) for o in events),
             "segments": len(events),
-            "files": len(self.state.files),
-            "bytes": sum(file.bytes for file in self.state.files.values()),
-            "dead_letters": self._dead_letter_counts() if letters else {},
+            "files": len(state.files),
+            "bytes": sum(file.bytes for file in state.files.values()),
+            "dead_letters": self._dead_letter_counts(at) if letters else {},
             "positions": [
                 {"topic": p.key.topic, "topic_id": p.key.topic_id, "cluster": p.key.cluster,
                  "partition": p.key.partition, "next": p.to}
-                for _, p in sorted(self.state.positions.items())
+                for _, p in sorted(state.positions.items())
             ],
         }  # fmt: skip
 
@@ -178,11 +208,11 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _dead_letter_counts(self) -> dict[str, int]:
-        rows = self.query(None).trusted("SELECT status, count(*) AS n FROM dead_letters GROUP BY status")
+    def _dead_letter_counts(self, at: int | None) -> dict[str, int]:
+        rows = self.query(at).trusted("SELECT status, count(*) AS n FROM dead_letters GROUP BY status")
         counts = {row["status"]: row["n"] for row in rows.to_pylist()}
         # What was replayed is settled: it is no longer a rejected message.
-        replayed = sum(not self.state.originals[path].expired for path, _ in self.state.replayed)
+        replayed = sum(not self.state.originals[path].expired for path, _ in self.as_of(at).replayed)
         counts["rejected"] = counts.get("rejected", 0) - replayed
         return {status: n for status, n in counts.items() if n}
 

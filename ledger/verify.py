@@ -1,6 +1,6 @@
 """Check that everything that was sealed is still exactly what was sealed, and name all that is not.
 
-    report = verify(open_store(url), vkey=pinned, kept=head_verified_last_time)
+    report = verify(open_store(url), vkey=pinned, kept=[head_verified_last_time])
 
 The order is that of trust: the key, the checkpoint, the log, each entry, each file, each row, each
 offset. Whatever the folder holds, the answer is a report; exceptions are for storage that cannot
@@ -10,7 +10,7 @@ be reached and for places where no ledger is.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
@@ -45,7 +45,7 @@ def verify(
     sample: int | None = None,
     since: bytes | None = None,
     against: Store | None = None,
-    kept: Checkpoint | None = None,
+    kept: Sequence[Checkpoint] = (),
     progress: Progress | None = None,
     workers: int = WORKERS,
     seed: int | None = None,
@@ -59,7 +59,7 @@ def verify(
         sample: check the rows of this many files only, chosen by `seed` (random by default).
         since: a head's note that was verified before: check only what came after it.
         against: another copy of the ledger; one must be a prefix of the other.
-        kept: the head that was verified last; the log must extend it.
+        kept: heads that were seen before; the log must extend each.
         progress: called with (files done, files in all).
         workers: processes that share the rows of large ledgers.
         seed: of the sample.
@@ -78,8 +78,9 @@ def verify(
     report.mode = "full" if sample is None and before is None else "since" if before is not None else "sample"
     if before is not None and since is not None:
         report.findings += check_kept(view, before) + check_signer(view, since, vkey)
-    if kept is not None and kept != before:
-        report.findings += check_kept(view, kept)
+    for head in dict.fromkeys(kept):
+        if head != before:
+            report.findings += check_kept(view, head)
     if against is not None:
         report.findings += check_against(view, _read_copy(against, vkey), against.url)
     files = sorted(view.state.files.values(), key=lambda file: (file.entry, file.path))

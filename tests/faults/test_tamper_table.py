@@ -198,7 +198,7 @@ def _fork(t: Tampering, at: int) -> None:
 
 def _keep(t: Tampering) -> None:
     note = t.made.store.objects["checkpoint"]
-    t.options["kept"] = Checkpoint.parse(note.decode().split("\n\n")[0] + "\n")
+    t.options["kept"] = [Checkpoint.parse(note.decode().split("\n\n")[0] + "\n")]
 
 
 def _roll_back(t: Tampering, size: int) -> None:

@@ -31,9 +31,10 @@ def _init_stopped_before(writes: int) -> bool:
 
             def write(self: LocalStore, *arguments: Any, real: Any = real) -> Any:
                 nonlocal done
-                if done == writes:
-                    raise Stopped
-                done += 1
+                if not self.url.endswith("pins"):  # what this user remembers is no part of the ledger
+                    if done == writes:
+                        raise Stopped
+                    done += 1
                 return real(self, *arguments)
 
             patch.setattr(LocalStore, name, write)

@@ -181,7 +181,7 @@ def test_a_head_that_the_writer_kept_before_it_published_is_no_rollback(made: Ma
     kept = Checkpoint.parse(made.store.objects["checkpoint"].decode().split("\n\n")[0] + "\n")
     made.store.tamper("checkpoint", older)
 
-    report = verify(made.store, vkey=made.vkey, kept=kept)
+    report = verify(made.store, vkey=made.vkey, kept=[kept])
 
     assert report.ok
     assert [finding.kind for finding in report.findings] == ["uncovered"]
