@@ -20,7 +20,16 @@ from ingest.intakes import read_intake
 from ingest.pipeline import Pipeline
 from ingest.sample_day import SampleDay
 from ingest.sources.files import FileSource
-from ledger.console import JsonOption, LedgerOption, VerboseOption, answer, configure_logs, run, shared
+from ledger.console import (
+    ConfigOption,
+    JsonOption,
+    LedgerOption,
+    VerboseOption,
+    answer,
+    configure_logs,
+    run,
+    shared,
+)
 from ledger.errors import UsageError
 from ledger.evidence import verify_bundle
 from ledger.local_store import LocalStore
@@ -47,8 +56,10 @@ def program(
     ledger_: LedgerOption = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
+    config: ConfigOption = None,
 ) -> None:
     """A flight recorder for the authority of AI agents: sealed, queried, proved."""
+    del config  # its callback took it in
     shared.ledger, shared.json, shared.verbose = ledger_, as_json, verbose
     configure_logs(verbose)
 

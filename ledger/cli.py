@@ -44,6 +44,7 @@ from ledger.signing import SigningKey, default_key_path, find_key
 from ledger.stores import open_store
 from ledger.trace import render
 from ledger.verify import verify
+from ledger.verify_heads import parse_kept
 from ledger.writer import Writer
 
 
@@ -180,7 +181,7 @@ def trace(
 def verify_command(
     full: Annotated[bool, typer.Option("--full", help="Every row of every file (the default).")] = False,
     sample: Annotated[
-        int | None, typer.Option("--sample", help="The whole log, and the rows of N files.")
+        int | None, typer.Option("--sample", help="The whole log, and the rows of N files.", min=1)
     ] = None,
     since: Annotated[
         Path | None, typer.Option("--since", help="Only what came after this kept head.")
@@ -221,7 +222,7 @@ def verify_command(
     if warning:
         note(warning)
     if report.ok and save_head is not None and report.head_note is not None:
-        save_head.write_bytes(report.head_note)
+        _save_head(save_head, report.head_note)
     if report.ok and pin and vkey:
         pins.keep_key(read_vkey(vkey))
     if report.ok and report.head is not None and report.head_note is not None:
@@ -274,6 +275,13 @@ def gc(
         f"Deleted {len(left):,} left-overs and {len(swept):,} files whose grace is over.",
         as_json,
     )
+
+
+def _save_head(path: Path, note: bytes) -> None:
+    """Keep a head; only another head is written over."""
+    if path.exists() and path.stat().st_size:
+        parse_kept(path.read_bytes())
+    path.write_bytes(note)
 
 
 def _trusted(

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import sys
-import tomllib
 import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -27,8 +26,9 @@ from typer.exceptions import TyperException
 
 from ledger.errors import LedgerError, UsageError
 from ledger.note import VerifierKey
-from ledger.option_names import command_of, defaults
+from ledger.option_names import command_of
 from ledger.plain_text import plain, plain_json, plain_lines
+from ledger.settings_files import CONFIG_VARIABLE, settings
 from ledger.signing import SigningKey, find_key
 from ledger.store import Store
 from ledger.stores import open_store
@@ -37,10 +37,7 @@ if TYPE_CHECKING:
     from ledger.query import QueryLimits
     from ledger.reader import Ledger
 
-DEFAULT_LEDGER: Final = "./ledger"
-CONFIG_VARIABLE: Final = "DECISION_LEDGER_CONFIG"
-CONFIG_FILE: Final = "decision-ledger.toml"
-MAX_CONFIG_BYTES: Final = 1_048_576
+DEFAULT_LEDGER: Final = "./decision-ledger"
 TABLE_WIDTH: Final = 10_000
 """Columns of a printed table before its cells wrap."""
 
@@ -60,6 +57,24 @@ KeyOption = Annotated[
     Path | None,
     typer.Option("--key", envvar="DECISION_LEDGER_KEY", help="The signing key's file."),
 ]
+
+
+def _read_settings(context: typer.Context, file: Path | None) -> Path | None:
+    """Before any other option is looked at: what files say becomes the options' defaults."""
+    context.default_map = settings(context.command, file)
+    return file
+
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar=CONFIG_VARIABLE,
+        help="A file of settings, TOML.",
+        is_eager=True,
+        callback=_read_settings,
+    ),
+]
 VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks and debug logs.")]
 
 
@@ -76,19 +91,8 @@ shared = Shared()
 
 
 def ledger_url(given: str | None) -> str:
-    """The ledger's URL: the command's own option, else the program's, else ./ledger.
-
-    Raises UsageError where nothing is said and ./ledger is the folder of this program's sources.
-    """
-    if given or shared.ledger:
-        return given or shared.ledger or ""
-    folder = Path(DEFAULT_LEDGER)
-    if (folder / "__init__.py").is_file() and not (folder / "tile").exists():
-        raise UsageError(
-            f"{DEFAULT_LEDGER} is a folder of program sources here, and no ledger.",
-            "Name the ledger with --ledger or DECISION_LEDGER_URL, or go to another folder.",
-        )
-    return DEFAULT_LEDGER
+    """The ledger's URL: the command's own option, else the program's, else the default."""
+    return given or shared.ledger or DEFAULT_LEDGER
 
 
 def store_at(given: str | None) -> Store:
@@ -189,7 +193,6 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
             args=arguments,
             prog_name="decision-ledger",
             standalone_mode=False,
-            default_map=_config(command),
         )
         return result if isinstance(result, int) else 0
     except LedgerError as error:
@@ -231,18 +234,3 @@ def configure_logs(verbose: bool) -> None:
         # Looked up for every line: a host of the command may exchange its streams.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
-
-
-def _config(command: Any) -> dict[str, Any]:
-    given = os.environ.get(CONFIG_VARIABLE)
-    path = Path(given) if given else Path(CONFIG_FILE)
-    if not path.is_file():
-        if given:
-            raise UsageError(f"There is no configuration file {given}.", f"Correct {CONFIG_VARIABLE}.")
-        return {}
-    if path.stat().st_size > MAX_CONFIG_BYTES:
-        raise UsageError(f"The configuration file {path} is larger than {MAX_CONFIG_BYTES} bytes.")
-    try:
-        return defaults(command, tomllib.loads(path.read_text("utf-8")), str(path))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"The configuration file {path} is not TOML: {error}.") from None

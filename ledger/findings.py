@@ -93,6 +93,9 @@ def row_findings(path: str, rows: Iterable[int], message: str) -> list[Finding]:
     return found
 
 
+_MODES: Final = {"sample": "sampled", "since": "since the kept head"}
+
+
 @dataclass(slots=True)
 class Report:
     """The answer of one verification. Counts say what was read and checked, not what the log claims."""
@@ -107,6 +110,8 @@ class Report:
     key: str | None = None
     seed: int | None = None
     """Of a sampled verification: which files it chose."""
+    of_files: int | None = None
+    """Of a sampled verification: how many files it chose from."""
     entries: int = 0
     files: int = 0
     bytes: int = 0
@@ -139,6 +144,7 @@ class Report:
             "pinned": self.pinned,
             "key": self.key,
             "seed": self.seed,
+            "of_files": self.of_files,
             "entries": self.entries,
             "files": self.files,
             "bytes": self.bytes,
@@ -158,8 +164,10 @@ class Report:
         head = "no valid checkpoint" if self.head is None else f"{self.head.origin}, {self.head.size} entries"
         read = (
             f"{self.entries} entries, {self.files} files, {self.events} events and {self.deadletters} dead "
-            f"letters read ({self.mode})"
+            f"letters read ({_MODES.get(self.mode, self.mode)})"
         )
+        if self.of_files is not None:
+            lines.append(f"sampled: {self.files} of {self.of_files} files; nothing is said about the others.")
         answer = "verified" if self.ok else f"DAMAGED, {_findings(len(self.damaged))}"
         lines.append(f"{answer}: {head}; {read}.")
         return "\n".join(lines) + "\n"

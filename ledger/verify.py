@@ -69,6 +69,8 @@ def verify(
         UsageError: `since` is no head.
         OutsideError: storage cannot be reached.
     """
+    if sample is not None and sample < 1:
+        raise UsageError(f"A sample of {sample} files shows nothing.", "Take one or more.")
     before = parse_kept(since) if since is not None else None
     if sample is not None and before is not None:
         raise UsageError("A sampled verification covers the whole ledger, not a part.", "Choose one.")
@@ -88,6 +90,7 @@ def verify(
         files = [file for file in files if file.entry >= before.size]
     elif sample is not None:
         report.seed = secrets.randbits(32) if seed is None else seed
+        report.of_files = len(files)
         chosen = Random(report.seed).sample(files, min(sample, len(files)))  # noqa: S311  # repeatable on purpose
         files = sorted(chosen, key=lambda file: (file.entry, file.path))
     check.check_files(files, progress, workers)

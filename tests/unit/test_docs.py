@@ -353,9 +353,9 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     events = list(day.events())
     wire = place / "day.jsonl"
     wire.write_bytes(b"".join(orjson.dumps(event) + b"\n" for event in events) + b"not JSON\n")
-    key_path = default_key_path(place / "ledger")
+    key_path = default_key_path(place / "decision-ledger")
     create_key(key_path, "docs.example/guide")
-    store, key = LocalStore(place / "ledger"), SigningKey(key_path)
+    store, key = LocalStore(place / "decision-ledger"), SigningKey(key_path)
     create_ledger(store, key)
     writer = Writer(store, key, name="docs")
     intake = read_intake(None, "docs").intake
@@ -363,7 +363,7 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     now = START.replace(month=12)
     Pipeline(source, adapter("native"), writer, intake=intake, clock=lambda: now).run()
     denied = next(e for e in events if e["trace_id"] == day.denied_trace and e.get("decision") == "deny")
-    return place / "ledger", f"{denied['source']}#{denied['event_id']}"
+    return place / "decision-ledger", f"{denied['source']}#{denied['event_id']}"
 
 
 SQL = [block for page in sorted((DOCS / "guide").glob("*.md")) for block in blocks(page, "sql")]

@@ -55,24 +55,28 @@ def test_variables_and_the_file_reach_the_command(
     assert run(decision_ledger.app, ["sql", "SELECT 1 AS one"]) == 0
     assert capfd.readouterr().out == '"one"\n1\n'
     monkeypatch.delenv("DECISION_LEDGER_SQL_FORMAT")
-    Path("decision-ledger.toml").write_text('[sql]\nformat = "csv"\n')
+    file = tmp_path / "mine.toml"
+    file.write_text('[sql]\nformat = "csv"\n')
+    for line in (
+        ["--config", str(file), "sql", "SELECT 1 AS one"],
+        [f"--config={file}", "sql", "SELECT 1 AS one"],
+    ):
+        assert run(decision_ledger.app, line) == 0
+        assert capfd.readouterr().out == '"one"\n1\n'
+    monkeypatch.setenv("DECISION_LEDGER_CONFIG", str(file))
     assert run(decision_ledger.app, ["sql", "SELECT 1 AS one"]) == 0
     assert capfd.readouterr().out == '"one"\n1\n'
-    Path("decision-ledger.toml").write_text('[evidence.tlog-proof]\noutput = "there"\n')
+    file.write_text('[evidence.tlog-proof]\noutput = "there"\n')
     assert run(decision_ledger.app, ["evidence", "tlog-proof", "none"]) == 2
     assert "event" in capfd.readouterr().err
 
 
-def test_sources_in_the_default_place_are_told_from_a_ledger(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_the_default_ledger_is_no_folder_of_a_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("ledger").mkdir()
-    Path("ledger/__init__.py").touch()
-    for arguments in (["init", "--origin", "test.example/x"], ["status"], ["verify"]):
-        assert run(decision_ledger.app, arguments) == 2
-        said = capfd.readouterr().err
-        assert "program sources" in said
-        assert "--ledger" in said
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["__init__.py", "ledger"]
-    assert run(decision_ledger.app, ["init", "--origin", "test.example/x", "--ledger", "other"]) == 0
+    assert run(decision_ledger.app, ["init", "--origin", "test.example/x"]) == 0
+    assert run(decision_ledger.app, ["status"]) == 0
+    assert Path("decision-ledger/ledger.json").is_file()
+    assert not list(Path("ledger").iterdir())
