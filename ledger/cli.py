@@ -42,7 +42,7 @@ from ledger.plain_text import plain
 from ledger.query import QueryLimits
 from ledger.signing import SigningKey, default_key_path, find_key
 from ledger.stores import open_store
-from ledger.trace import render
+from ledger.trace import MAX_TRACE_EVENTS, render
 from ledger.verify import verify
 from ledger.verify_heads import parse_kept
 from ledger.writer import Writer
@@ -164,6 +164,8 @@ def sql(
 
 def trace(
     trace_id: Annotated[str, typer.Argument(help="32 hex digits.")],
+    limit: Annotated[int, typer.Option("--limit", help="At most so many events.", min=1)] = MAX_TRACE_EVENTS,
+    skip: Annotated[int, typer.Option("--skip", help="Leave out so many of the first events.", min=0)] = 0,
     at: AtOption = None,
     vkey: VkeyOption = None,
     ledger: LedgerOption = None,
@@ -174,7 +176,7 @@ def trace(
     Example: decision-ledger trace 4bf92f3577b34da6a3ce929d0e0e4736
     """
     with open_ledger(ledger, vkey) as opened:
-        tree = opened.trace(trace_id, at=at)
+        tree = opened.trace(trace_id, at=at, skip=skip, limit=limit)
     answer(tree.as_json(), render(tree), as_json)
 
 

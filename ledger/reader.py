@@ -25,12 +25,10 @@ from ledger.query import Parameters, Query, QueryFile, QueryLimits, connect
 from ledger.state import LiveFile, LogState
 from ledger.store import Store
 from ledger.stores import open_store
-from ledger.trace import COLUMNS, Trace, trace_tree
+from ledger.trace import COLUMNS, DECISIONS, MAX_TRACE_EVENTS, Trace, Whole, trace_tree
 
 if TYPE_CHECKING:
     from ledger.verify import Report
-
-MAX_TRACE_EVENTS = 20_000
 
 
 class Ledger:
@@ -108,20 +106,32 @@ class Ledger:
         """The answer to one read-only statement over the views of `ledger.query`, pinned at `at` entries."""
         return self.query(at).sql(query, params)
 
-    def trace(self, trace_id: str, *, at: int | None = None) -> Trace:
-        """The delegation and decision chain of one trace. Raises UsageError where nothing has that id."""
+    def trace(
+        self, trace_id: str, *, at: int | None = None, skip: int = 0, limit: int = MAX_TRACE_EVENTS
+    ) -> Trace:
+        """The delegation and decision chain of one trace: `limit` events behind the first `skip`, by time.
+
+        What it counts, it counts over all events of the trace. Raises UsageError where nothing has that id.
+        """
+        counts = ", ".join(f"count(*) FILTER (decision = '{word}') OVER () AS n_{word}" for word in DECISIONS)
         rows = self.query(at).trusted(
             # Column names are our own constants.
-            f"SELECT {', '.join(COLUMNS)} FROM events WHERE trace_id = ?"  # noqa: S608  # as above
-            " ORDER BY time, source, event_id LIMIT ?",
-            [trace_id.lower(), MAX_TRACE_EVENTS],
+            f"SELECT {', '.join(COLUMNS)}, count(*) OVER () AS n, {counts},"  # noqa: S608  # as above
+            " min(time) OVER () AS first, max(time) OVER () AS last"
+            " FROM events WHERE trace_id = ? ORDER BY time, source, event_id LIMIT ? OFFSET ?",
+            [trace_id.lower(), limit, skip],
         )
         if not len(rows):
+            if skip:
+                self.trace(trace_id, at=at, limit=1)  # says so where nothing has that id
+                raise UsageError(f"The trace {trace_id} has no more than {skip} events.", "Skip fewer.")
             raise UsageError(
                 f"No event has the trace id {trace_id!r}.",
                 '`decision-ledger sql "SELECT DISTINCT trace_id FROM events LIMIT 10"` lists some.',
             )
-        return trace_tree(rows)
+        told = rows.slice(0, 1).to_pylist()[0]
+        decisions = {word: told[f"n_{word}"] for word in DECISIONS}
+        return trace_tree(rows, Whole(told["n"], decisions, told["first"], told["last"], skip))
 
     def verify(self, **options: Any) -> Report:
         """Check everything that is sealed; see `ledger.verify.verify`."""

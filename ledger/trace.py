@@ -15,10 +15,24 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from ledger.trace_nodes import Broken, Narrowing, Node, Trace
+from ledger.trace_nodes import Broken, Narrowing, Node, Trace, Whole
 from ledger.trace_text import MAX_INDENT_LEVELS, render
 
-__all__ = ["COLUMNS", "MAX_INDENT_LEVELS", "Node", "Trace", "render", "trace_tree"]
+__all__ = [
+    "COLUMNS",
+    "DECISIONS",
+    "MAX_INDENT_LEVELS",
+    "MAX_TRACE_EVENTS",
+    "Node",
+    "Trace",
+    "Whole",
+    "render",
+    "trace_tree",
+]
+
+MAX_TRACE_EVENTS: Final = 20_000
+"""Events of one page of a trace."""
+DECISIONS: Final = ("allow", "deny", "error")
 
 COLUMNS: Final = (
     "event_id", "kind", "time", "source", "trace_id", "span_id", "parent_span_id", "request_id", "task_id",
@@ -29,14 +43,18 @@ COLUMNS: Final = (
 )  # fmt: skip
 
 
-def trace_tree(rows: pa.Table | Iterable[Mapping[str, Any]]) -> Trace:
-    """The tree of the event rows of one trace; their order does not matter."""
+def trace_tree(rows: pa.Table | Iterable[Mapping[str, Any]], whole: Whole | None = None) -> Trace:
+    """The tree of event rows of one trace; their order does not matter.
+
+    `whole` says what the trace holds where the rows are a page of it.
+    """
     if isinstance(rows, pa.Table):
         rows = rows.select([name for name in COLUMNS if name in rows.column_names]).to_pylist()
     events = [{name: row[name] for name in COLUMNS if row.get(name) is not None} for row in rows]
     events.sort(key=_order)
     nodes = [Node(event, number) for number, event in enumerate(events)]
-    _link(nodes)
+    whole = whole or _whole(events)
+    _link(nodes, cut=len(events) < whole.events)
     _cut_circles(nodes)
     roots: list[Node] = []
     for node in nodes:
@@ -45,6 +63,7 @@ def trace_tree(rows: pa.Table | Iterable[Mapping[str, Any]]) -> Trace:
         next((event["trace_id"] for event in events if "trace_id" in event), None),
         tuple(roots),
         _chains(events),
+        whole,
     )
     for node in trace.nodes():
         node.depth = node.parent.depth + 1 if node.parent else 0
@@ -57,7 +76,14 @@ def _order(event: Mapping[str, Any]) -> tuple[datetime, str, str]:
     return (time, str(event.get("source", "")), str(event.get("event_id", "")))
 
 
-def _link(nodes: Sequence[Node]) -> None:
+def _whole(events: Sequence[Mapping[str, Any]]) -> Whole:
+    times = [event["time"] for event in events if "time" in event]
+    words = [event.get("decision") for event in events]
+    counts = {word: words.count(word) for word in DECISIONS}
+    return Whole(len(events), counts, min(times, default=None), max(times, default=None))
+
+
+def _link(nodes: Sequence[Node], *, cut: bool) -> None:
     spans: dict[str, Node] = {}
     groups: dict[tuple[str, str], Node] = {}
     decisions: dict[str, Node] = {}
@@ -74,6 +100,8 @@ def _link(nodes: Sequence[Node]) -> None:
             groups.setdefault(("request_id", event["request_id"]), node)
     for node in nodes:
         node.parent, node.broken = _said_parent(node, spans, decisions)
+        if cut and node.broken == "missing parent":
+            node.broken = "parent on another page"
         if node.parent is None and not {"span_id", "parent_span_id"} & node.event.keys():
             node.parent = _group(node, groups)
             node.guessed = node.parent is not None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-Broken = Literal["missing parent", "circle of parents"]
+Broken = Literal["missing parent", "parent on another page", "circle of parents"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,37 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Whole:
+    """All events of a trace, of which a page is shown: how many, by decision, and from when to when.
+
+    The page begins behind the first `skipped` events in the order of time.
+    """
+
+    events: int
+    decisions: dict[str, int]
+    first: datetime | None = None
+    last: datetime | None = None
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
-    """The events of one trace as a forest; `chains` are its delegation chains, the longest first."""
+    """Events of one trace as a forest; `chains` are their delegation chains, the longest first."""
 
     trace_id: str | None
     roots: tuple[Node, ...]
     chains: tuple[tuple[str, ...], ...]
+    whole: Whole
+
+    @property
+    def shown(self) -> int:
+        """Events that are in the forest."""
+        return sum(1 for _ in self.nodes())
+
+    @property
+    def cut(self) -> bool:
+        """Whether the trace has more events than the forest."""
+        return self.shown < self.whole.events
 
     def nodes(self) -> Iterator[Node]:
         """Every node, each before those below it."""
@@ -60,6 +85,11 @@ class Trace:
         """The tree as flat nodes that name their parent, since JSON readers bound their nesting."""
         return {
             "trace_id": self.trace_id,
+            "events": self.whole.events,
+            "decisions": self.whole.decisions,
+            "skipped": self.whole.skipped,
+            "shown": self.shown,
+            "truncated": self.cut,
             "chains": [list(chain) for chain in self.chains],
             "nodes": [_node_as_json(node) for node in self.nodes()],
         }

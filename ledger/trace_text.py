@@ -22,8 +22,9 @@ _DRAWN: Final = frozenset('●✕▲·→│├└─"')
 
 def render(trace: Trace) -> str:
     """The tree as plain text. What senders wrote cannot move the cursor, hide or reorder text."""
-    nodes = list(trace.nodes())
-    lines = [_heading(trace, nodes)]
+    lines = [_heading(trace)]
+    if trace.cut:
+        lines.append(_page(trace))
     lines += [_chain(chain) for chain in trace.chains[:MAX_CHAINS]]
     if len(trace.chains) > MAX_CHAINS:
         lines.append(f"… and {len(trace.chains) - MAX_CHAINS} more chains of delegation")
@@ -38,16 +39,23 @@ def render(trace: Trace) -> str:
         hanging = inside + ("│    " if node.children and not deep else "     ")
         lines += [hanging + detail for detail in _details(node)]
         stack += [(child, inside, child is node.children[-1]) for child in reversed(node.children)]
+    if trace.cut:
+        lines.append(_page(trace))
     return "\n".join(lines) + "\n"
 
 
-def _heading(trace: Trace, nodes: Sequence[Node]) -> str:
-    answers = [node.event.get("decision") for node in nodes]
-    counts = ", ".join(f"{answers.count(word)} {word}" for word in _MARKS)
-    times = [node.event["time"] for node in nodes if "time" in node.event]
-    span = f", {time_text(min(times))} to {time_text(max(times))}" if times else ""
+def _heading(trace: Trace) -> str:
+    whole = trace.whole
+    counts = ", ".join(f"{whole.decisions.get(word, 0)} {word}" for word in _MARKS)
+    span = f", {time_text(whole.first)} to {time_text(whole.last)}" if whole.first and whole.last else ""
     name = _name("unknown" if trace.trace_id is None else trace.trace_id)
-    return f"trace {name}: {len(nodes)} events ({counts}){span}"
+    return f"trace {name}: {whole.events} events ({counts}){span}"
+
+
+def _page(trace: Trace) -> str:
+    first, last = trace.whole.skipped + 1, trace.whole.skipped + trace.shown
+    line = f"… CUT: events {first} to {last} of {trace.whole.events}, in the order of time, are shown"
+    return line + (f"; --skip {last} shows what follows" if last < trace.whole.events else "")
 
 
 def _line(node: Node) -> str:
@@ -63,6 +71,7 @@ def _line(node: Node) -> str:
         words.append(_name(event["outcome"]))
     if "reason" in event:
         words.append(f"({_name(event['reason'])})")
+    words.append(_name(f"{event.get('source', '')}#{event.get('event_id', '')}"))
     if node.broken:
         words.append(f"[{node.broken}]")
     return "  ".join(words)

@@ -27,7 +27,7 @@ from ingest.sample_day import SampleDay
 from ingest.sources import decompress, file_paths, file_reader, files, kafka_settings
 from ingest.sources.files import FileSource
 from ingest.sources.kafka_settings import KafkaSettings
-from ledger import compaction, dedup, evidence, findings, manifest, merge_plan, merkle, query, reader
+from ledger import compaction, dedup, evidence, findings, manifest, merge_plan, merkle, query, trace
 from ledger.events import DEAD_LETTER_SCHEMA, FIELDS, KINDS, json_schema_text
 from ledger.local_store import LocalStore
 from ledger.reader import Ledger
@@ -254,7 +254,7 @@ def test_the_kafka_client_settings_are_documented() -> None:
         (FORMAT, f"At most {manifest.MAX_SEGMENTS_PER_ENTRY} segments"),
         (FORMAT, evidence.FORMAT),
         (RESPONDER, f"at most {evidence.MAX_EVENTS:,}\nevents"),
-        (RESPONDER, f"{reader.MAX_TRACE_EVENTS:,} events"),
+        (RESPONDER, f"{trace.MAX_TRACE_EVENTS:,} events"),
         (RESPONDER, f"take {query.QueryLimits().seconds:.0f} seconds"),
     ],
 )

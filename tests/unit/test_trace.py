@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,8 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.errors import UsageError
 from ledger.events import ARROW_SCHEMA
+from ledger.reader import Ledger
 from ledger.trace import MAX_INDENT_LEVELS, Trace, render, trace_tree
+from tests.making import make_ledger, row, stretch
 
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)
 CHAIN = ["user:alice", "agent:planner", "agent:triage-7"]
@@ -53,19 +57,19 @@ EXPECTED = """\
 trace 4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b4b: 5 events (2 allow, 1 deny, 1 error), \
 2026-11-23T10:00:00.000000Z to 2026-11-23T10:00:00.004000Z
 user:alice → agent:planner → agent:triage-7
-└─ 2026-11-23T10:00:00.000000Z  ·  task  user:alice  started
-   └─ 2026-11-23T10:00:00.001000Z  ● allow  issuance  agent:planner
+└─ 2026-11-23T10:00:00.000000Z  ·  task  user:alice  started  s#e0
+   └─ 2026-11-23T10:00:00.001000Z  ● allow  issuance  agent:planner  s#e1
       │    credential c1 (session): scopes ticket:*, mail:read
       │    for user:alice → agent:planner
-      └─ 2026-11-23T10:00:00.002000Z  ● allow  issuance  agent:triage-7
+      └─ 2026-11-23T10:00:00.002000Z  ● allow  issuance  agent:triage-7  s#e2
          │    credential c2 (capability) from c1: scopes ticket:read, wiki:read, narrowed by ticket:*, \
 mail:read, WIDER than its parent by wiki:read
          │    for user:alice → agent:planner → agent:triage-7
          └─ 2026-11-23T10:00:00.003000Z  ✕ deny  decision  agent:triage-7  ticket.read  → ticket:4711  \
-(tenant-mismatch)
+(tenant-mismatch)  s#e3
             │    policy tickets version v3 by cedar
             │    tenant a → tenant b
-            └─ 2026-11-23T10:00:00.004000Z  ▲ error  action  agent:triage-7  failed
+            └─ 2026-11-23T10:00:00.004000Z  ▲ error  action  agent:triage-7  failed  s#e4
 """
 
 
@@ -214,3 +218,30 @@ def test_every_event_is_drawn_once_whatever_points_where(links: list[tuple[int |
     for node in trace.nodes():
         assert all(child.parent is node and child.depth == node.depth + 1 for child in node.children)
     assert render(trace) == render(trace_tree(list(reversed(rows))))
+
+
+def test_a_page_counts_over_all_and_says_that_it_is_cut(tmp_path: Path) -> None:
+    made = make_ledger(tmp_path)
+    rows = [row(n, trace_id="4b" * 16, time=START + timedelta(seconds=n)) for n in range(30)]
+    rows[29] |= {"decision": "deny", "span_id": span(1), "parent_span_id": span(0)}
+    rows[0]["span_id"] = span(0)
+    made.writer().commit([stretch(rows)])
+    with Ledger.open(str(made.folder)) as ledger:
+        first = ledger.trace("4b" * 16, limit=20)
+        text = render(first)
+        assert "30 events (29 allow, 1 deny, 0 error)" in text
+        assert text.count("… CUT: events 1 to 20 of 30") == 2
+        assert "--skip 20 shows what follows" in text
+        value = first.as_json()
+        assert (value["events"], value["shown"], value["truncated"]) == (30, 20, True)
+        assert value["decisions"] == {"allow": 29, "deny": 1, "error": 0}
+        second = ledger.trace("4b" * 16, skip=20, limit=20)
+        assert second.shown == 10
+        assert "[parent on another page]" in render(second)
+        assert "CUT: events 21 to 30 of 30" in render(second)
+        assert "shows what follows" not in render(second)
+        assert not ledger.trace("4b" * 16).cut
+        with pytest.raises(UsageError, match="no more than 30 events"):
+            ledger.trace("4b" * 16, skip=30)
+        with pytest.raises(UsageError, match="No event has the trace id"):
+            ledger.trace("4c" * 16, skip=30)
