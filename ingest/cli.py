@@ -19,10 +19,10 @@ from ingest.ingestion import (
     SecondsOption,
     WriterOption,
     ingested,
-    report,
     worker_name,
 )
 from ingest.intakes import read_intake
+from ingest.letters import rejected_of
 from ingest.letters_cli import letters_app
 from ingest.pipeline import Pace
 from ingest.sources.files import FilePosition, FileSource
@@ -35,6 +35,7 @@ from ledger.console import (
     LedgerOption,
     answer,
     note,
+    open_ledger,
     signing_key,
     store_at,
 )
@@ -90,11 +91,24 @@ def ingest_file(
 
     source = FileSource(paths, position, follow=follow, name=as_name, limits=settings.limits)
     totals = ingested(
-        source, reader, writer, settings, Pace(rows=batch_rows, seconds=batch_seconds), quiet=as_json
+        source, reader, writer, settings, Pace(rows=batch_rows, seconds=batch_seconds), as_json=as_json
     )
     if explain:
         note(_field_map(format_))
-    report(totals, as_json)
+    if not totals.commits:
+        _tell_of_rejected(ledger, source, format_)
+
+
+def _tell_of_rejected(ledger: str | None, source: FileSource, format_: str) -> None:
+    """Nothing was new: where messages of these inputs were refused before, say what to do about them."""
+    topics = sorted({key.topic for key in source.keys})
+    with open_ledger(ledger, None) as opened:
+        rejected = rejected_of(opened, topics)
+    if rejected:
+        note(
+            f"These inputs were sealed before, and {rejected:,} of their messages were refused then. "
+            f"`decision-ledger deadletters replay --format {format_}` tries them again."
+        )
 
 
 @ingest_app.command("kafka")
@@ -164,10 +178,7 @@ def ingest_kafka(
         ),
         position,
     )
-    totals = ingested(
-        source, reader, writer, settings, Pace(rows=batch_rows, seconds=batch_seconds), quiet=as_json
-    )
-    report(totals, as_json)
+    ingested(source, reader, writer, settings, Pace(rows=batch_rows, seconds=batch_seconds), as_json=as_json)
 
 
 @ingest_app.command("check")

@@ -15,11 +15,13 @@ import typer
 
 from ingest.adapters import NAMES
 from ingest.decoded import Adapter
+from ingest.formats import SampledAdapter
 from ingest.intakes import IntakeSettings, check_classes
 from ingest.maintenance import Maintenance
 from ingest.pipeline import Pace, Pipeline, Totals
 from ingest.sources import Source
 from ledger.console import answer, note, shared
+from ledger.errors import UsageError
 from ledger.writer import Writer
 
 PACE: Final = Pace()
@@ -34,12 +36,17 @@ SecondsOption = Annotated[float, typer.Option(help="Seal a batch after so many s
 
 
 def ingested(
-    source: Source, reader: Adapter, writer: Writer, settings: IntakeSettings, pace: Pace, *, quiet: bool
+    source: Source, reader: Adapter, writer: Writer, settings: IntakeSettings, pace: Pace, *, as_json: bool
 ) -> Totals:
-    """Everything that the source gives, sealed; SIGTERM and Ctrl-C end it early and in order."""
+    """Everything that the source gives, sealed and reported; SIGTERM and Ctrl-C end it early and in order.
+
+    Raises:
+        UsageError: nothing at all of a bounded source could be used. It was set aside all the same.
+    """
     check_classes(settings, writer.classes())
     maintenance = Maintenance(writer, source)
-    show = sys.stderr.isatty() and not quiet and not shared.json
+    show = sys.stderr.isatty() and not as_json and not shared.json
+    sampled = SampledAdapter(reader)
 
     def committed(_: object, totals: Totals) -> None:
         if show:
@@ -48,13 +55,36 @@ def ingested(
         maintenance.after_commit()
 
     pipeline = Pipeline(
-        source, reader, writer, intake=settings.intake, limits=settings.limits, pace=pace, on_commit=committed
+        source,
+        sampled,
+        writer,
+        intake=settings.intake,
+        limits=settings.limits,
+        pace=pace,
+        on_commit=committed,
     )
     with _graceful(pipeline):
         totals = pipeline.run()
     maintenance.finish()
     if show:
         sys.stderr.write("\n")
+    unusable = (
+        source.finished
+        and bool(totals.rejected)
+        and not (totals.accepted or totals.duplicate or totals.ignored)
+    )
+    formats = sampled.looks_like(settings.limits, writer.clock()) if unusable else []
+    _report(totals, formats if unusable else None, as_json)
+    if unusable:
+        raise UsageError(
+            f"None of the {totals.rejected:,} messages could be read as {reader.name}: the first was refused "
+            f"as {sampled.first_reason or 'unreadable'}.",
+            f"They look like {' or '.join(formats)}. They were set aside: "
+            f"`decision-ledger deadletters replay --format {formats[0]}` seals them."
+            if formats
+            else "They were set aside, and look like no format that is known here: see "
+            "`decision-ledger deadletters list`.",
+        )
     return totals
 
 
@@ -73,9 +103,11 @@ def _graceful(pipeline: Pipeline) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def report(totals: Totals, as_json: bool) -> None:
-    """Print what a run sealed."""
-    value = {name: getattr(totals, name) for name in Totals.__slots__}
+def _report(totals: Totals, formats: list[str] | None, as_json: bool) -> None:
+    """Print what a run sealed; `formats` are what unusable messages look like."""
+    value: dict[str, object] = {name: getattr(totals, name) for name in Totals.__slots__}
+    if formats is not None:
+        value["looks_like"] = formats
     text = (
         f"{totals.events:,} events sealed in {totals.commits:,} commits, {totals.segments:,} segments "
         f"(head {totals.head:,}).\n"
@@ -83,7 +115,7 @@ def report(totals: Totals, as_json: bool) -> None:
         f"ignored, {totals.rejected:,} rejected; offsets: {totals.skipped:,} skipped, {totals.lost:,} lost."
     )
     answer(value, text, as_json)
-    if totals.rejected:
+    if totals.rejected and formats is None:
         note("Rejected messages were set aside: see `decision-ledger deadletters list`.")
 
 

@@ -7,7 +7,7 @@ the same where that file was merged into another.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -21,6 +21,12 @@ from ledger.state import LogState
 
 STATUSES: Final = (*DEAD_LETTER_STATUSES, "replayed", "all")
 """What `deadletters list` takes; a letter that was replayed is no longer `rejected`."""
+# Our own constants; what comes from outside is in the parameters.
+_LETTERS: Final = (
+    f"FROM (SELECT l.*, r.f IS NOT NULL AS replayed FROM {PLACED}dead_letters AS l LEFT JOIN"  # noqa: S608  # as above
+    " (SELECT unnest($files::VARCHAR[]) AS f, unnest($rows::BIGINT[]) AS n) AS r"
+    " ON l.filename = r.f AND l.file_row_number = r.n)"
+)
 _COLUMNS: Final = "time, status, topic, topic_id, partition, record_offset, part, reason, field, digest"
 
 
@@ -35,17 +41,9 @@ def listed(
         for file in ledger.state.files.values()
         if _holds_letters(file.path)
     }
-    files, rows = _replayed_places(ledger, at)
     wanted = {"all": "true", "replayed": "replayed", "rejected": "status = 'rejected' AND NOT replayed"}
     condition = wanted.get(status, f"status = '{status}'")
-    # Our own constants; what comes from outside is in the parameters.
-    found = (
-        f"FROM (SELECT l.*, r.f IS NOT NULL AS replayed FROM {PLACED}dead_letters AS l LEFT JOIN"  # noqa: S608  # as above
-        " (SELECT unnest($files::VARCHAR[]) AS f, unnest($rows::BIGINT[]) AS n) AS r"
-        " ON l.filename = r.f AND l.file_row_number = r.n)"
-        f" WHERE {condition}"
-    )
-    places = {"files": files, "rows": rows}
+    found, places = f"{_LETTERS} WHERE {condition}", _replayed_places(ledger, at)
     query = ledger.query(at)
     of: int = query.trusted(f"SELECT count(*) AS n {found}", places).column("n")[0].as_py()
     newest = query.trusted(
@@ -58,6 +56,14 @@ def listed(
         segment, number = segment_of[row.pop("filename")].origin(row.pop("file_row_number"))
         shown.append({"id": letter_id(segment, number), **row})
     return shown, of
+
+
+def rejected_of(ledger: Ledger, topics: Sequence[str]) -> int:
+    """How many messages of these topics are set aside as rejected and were not replayed."""
+    found = f"SELECT count(*) AS n {_LETTERS} WHERE status = 'rejected' AND NOT replayed AND topic IN $topics"
+    values = {**_replayed_places(ledger, None), "topics": list(topics)}
+    count: int = ledger.query().trusted(found, values).column("n")[0].as_py()
+    return count
 
 
 def shown(ledger: Ledger, letter: str) -> dict[str, Any]:
@@ -106,8 +112,8 @@ def letter_row(ledger: Ledger, segment: str, row: int) -> dict[str, Any] | None:
     return None
 
 
-def _replayed_places(ledger: Ledger, at: int | None) -> tuple[list[str], list[int]]:
-    """Where letters that were replayed lie now: files on this machine and row positions."""
+def _replayed_places(ledger: Ledger, at: int | None) -> dict[str, Any]:
+    """Where letters that were replayed lie now: `files` on this machine and `rows`, positions in them."""
     files: list[str] = []
     rows: list[int] = []
     by_segment: dict[str, list[int]] = {}
@@ -118,7 +124,7 @@ def _replayed_places(ledger: Ledger, at: int | None) -> tuple[list[str], list[in
             here = [begin + row - hold.from_ for row in numbers if hold.from_ <= row < hold.to]
             files += [str(ledger.local_path(file))] * len(here)
             rows += here
-    return files, rows
+    return {"files": files, "rows": rows}
 
 
 def _holds_letters(path: str) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -75,6 +75,11 @@ class FileSource:
         """True when every input was read to its end and nothing is left to say about any."""
         endless = self._follow and self._paths != [STDIN]
         return not (endless or self._waiting or self._readers or self._failures)
+
+    @property
+    def keys(self) -> Collection[OffsetKey]:
+        """The streams of the inputs that were opened so far."""
+        return self._paths_of.keys()
 
     def poll(self, timeout: float) -> Polled:
         """The lines of about one block.

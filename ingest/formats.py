@@ -1,0 +1,54 @@
+"""What messages look like that the asked format could not read: which other format would take them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+import pyarrow as pa
+
+from ingest.adapters import NAMES, adapter
+from ingest.decoded import Adapter, Decoded, Limits
+
+SAMPLE_MESSAGES: Final = 16
+SAMPLE_MESSAGE_BYTES: Final = 262_144
+"""A longer message is left out of the sample."""
+
+
+class SampledAdapter:
+    """An adapter that keeps the first few messages that it refused, and why the first was."""
+
+    def __init__(self, inner: Adapter) -> None:
+        self.name = inner.name
+        self.refused: list[bytes] = []
+        self.first_reason: str | None = None
+        self._inner = inner
+
+    def decode(self, values: pa.LargeBinaryArray, limits: Limits, now: datetime) -> Decoded:
+        """As the inner adapter does."""
+        decoded = self._inner.decode(values, limits, now)
+        for verdict in decoded.rejected:
+            if len(self.refused) == SAMPLE_MESSAGES:
+                break
+            message = values[verdict.message].as_buffer()
+            if 0 < message.size <= SAMPLE_MESSAGE_BYTES:
+                self.first_reason = self.first_reason or _reason(verdict.reason, verdict.field)
+                self.refused.append(message.to_pybytes())
+        return decoded
+
+    def looks_like(self, limits: Limits, now: datetime) -> list[str]:
+        """Other formats that could read most of the messages that were refused, the best first."""
+        values = pa.array(self.refused, pa.large_binary())
+        usable = {
+            name: len(set(adapter(name).decode(values, limits, now).message.tolist()))
+            for name in NAMES
+            if name != self.name
+        }
+        return sorted(
+            (name for name, count in usable.items() if count * 2 > len(self.refused)),
+            key=lambda name: -usable[name],
+        )
+
+
+def _reason(reason: str, field: str | None) -> str:
+    return f"{reason} ({field})" if field else reason
