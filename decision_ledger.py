@@ -135,8 +135,8 @@ class Demo:
             "",
             f"  {wire} holds what three teams' agents, their token broker and their policy",
             f"  engine would send. {totals.events:,} events were sealed in {totals.commits} commit(s):",
-            "  Parquet files that any SQL engine reads; their rows are the leaves of Merkle trees whose",
-            "  roots stand in a signed log.",
+            "  Parquet files that any SQL engine reads (`decision-ledger files` names those that count);",
+            "  their rows are the leaves of Merkle trees whose roots stand in a signed log.",
         )
         return totals.events
 

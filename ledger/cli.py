@@ -13,6 +13,7 @@ import typer
 from ledger.answer_formats import WRITERS
 from ledger.checkpoint import Checkpoint
 from ledger.classes import read_classes
+from ledger.committed import duckdb_snippet, polars_snippet
 from ledger.compaction import Compaction
 from ledger.config_cli import config_app
 from ledger.console import (
@@ -30,6 +31,7 @@ from ledger.console import (
     shared,
     signing_key,
     store_at,
+    table_text,
 )
 from ledger.errors import LedgerError, UsageError
 from ledger.evidence_cli import evidence_app
@@ -47,12 +49,14 @@ from ledger.verify import verify
 from ledger.verify_heads import parse_kept
 from ledger.writer import Writer
 
+SNIPPETS = {"duckdb": duckdb_snippet, "polars": polars_snippet}
+
 
 def register(program: typer.Typer) -> None:
     """Mount these commands on the program."""
     for name, command in (
         ("init", init), ("status", status), ("sql", sql), ("trace", trace),
-        ("verify", verify_command), ("compact", compact), ("gc", gc),
+        ("files", files), ("verify", verify_command), ("compact", compact), ("gc", gc),
     ):  # fmt: skip
         program.command(name)(command)
     program.add_typer(evidence_app, name="evidence")
@@ -178,6 +182,34 @@ def trace(
     with open_ledger(ledger, vkey) as opened:
         tree = opened.trace(trace_id, at=at, skip=skip, limit=limit)
     answer(tree.as_json(), render(tree), as_json)
+
+
+def files(
+    format_: Annotated[
+        str, typer.Option("--format", help="list, json, duckdb (SQL to run there) or polars (Python).")
+    ] = "list",
+    at: AtOption = None,
+    vkey: VkeyOption = None,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The files that count, for engines that read Parquet themselves; a glob would count rows twice.
+
+    Example: decision-ledger files --format duckdb
+    """
+    if format_ not in ("list", "json", *SNIPPETS):
+        raise UsageError(f"There is no format {format_!r}.", f"Use list, json, {' or '.join(SNIPPETS)}.")
+    with open_ledger(ledger, vkey) as opened:
+        found, root, size = opened.committed(at), opened.store.url, at or opened.size
+    value = {"ledger": root, "size": size, "files": [one.to_json(root) for one in found]}
+    if format_ in SNIPPETS:
+        text = SNIPPETS[format_](found, root)
+    else:
+        columns = ["file", "kind", "retention", "date", "rows", "bytes"]
+        text = table_text(columns, [[one.to_json(root)[name] for name in columns] for one in found])
+        rows = sum(one.rows for one in found if one.kind == "events")
+        text += f"\n({len(found):,} files, {rows:,} events, as of {size:,} entries)"
+    answer(value, text, as_json or format_ == "json")
 
 
 def verify_command(

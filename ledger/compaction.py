@@ -23,7 +23,8 @@ from ledger.segment import Segment, read_events, write_events
 from ledger.state import LiveFile
 from ledger.writer import Writer
 
-GRACE_SECONDS: Final = 600
+GRACE_SECONDS: Final = 60
+"""A reader that opened the ledger longer ago finds its files gone, and reads the log anew."""
 MAX_MERGES: Final = 1_000
 """Merges in one go; what is left is merged the next time."""
 

@@ -222,7 +222,8 @@ class Query:
                 f"The query needs more than its {self.limits.memory_bytes:,} bytes of memory.",
                 "Narrow it, or raise the memory limit.",
             )
-        harmed = next((path for path in self._paths if path in message), None)
+        # By its own name, which is unique: the engine spells folders in its own way.
+        harmed = next((path for path in self._paths if path.rpartition("/")[2] in message), None)
         if harmed is not None and isinstance(error, duckdb.PermissionException):
             # A path that is not there is tried as a folder, which the settings forbid.
             return DamageError(f"The committed file {harmed} is missing.", _VERIFY)

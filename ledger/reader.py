@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
+from ledger.committed import KINDS, CommittedFile, committed
 from ledger.errors import DamageError, UsageError
 from ledger.lag import noted_lag
 from ledger.local_files import LocalFiles
@@ -15,9 +17,7 @@ from ledger.manifest import (
     DeadLetterRef,
     Erase,
     Expire,
-    parse_dead_letter_path,
     parse_entry,
-    parse_event_path,
 )
 from ledger.note import VerifierKey
 from ledger.pins import Pins, read_vkey
@@ -104,7 +104,7 @@ class Ledger:
 
     def sql(self, query: str, params: Parameters = None, *, at: int | None = None) -> pa.Table:
         """The answer to one read-only statement over the views of `ledger.query`, pinned at `at` entries."""
-        return self.query(at).sql(query, params)
+        return self._current(lambda: self.query(at).sql(query, params))
 
     def trace(
         self, trace_id: str, *, at: int | None = None, skip: int = 0, limit: int = MAX_TRACE_EVENTS
@@ -114,13 +114,13 @@ class Ledger:
         What it counts, it counts over all events of the trace. Raises UsageError where nothing has that id.
         """
         counts = ", ".join(f"count(*) FILTER (decision = '{word}') OVER () AS n_{word}" for word in DECISIONS)
-        rows = self.query(at).trusted(
-            # Column names are our own constants.
+        # Column names are our own constants.
+        select = (
             f"SELECT {', '.join(COLUMNS)}, count(*) OVER () AS n, {counts},"  # noqa: S608  # as above
             " min(time) OVER () AS first, max(time) OVER () AS last"
-            " FROM events WHERE trace_id = ? ORDER BY time, source, event_id LIMIT ? OFFSET ?",
-            [trace_id.lower(), limit, skip],
+            " FROM events WHERE trace_id = ? ORDER BY time, source, event_id LIMIT ? OFFSET ?"
         )
+        rows = self._current(lambda: self.query(at).trusted(select, [trace_id.lower(), limit, skip]))
         if not len(rows):
             if skip:
                 self.trace(trace_id, at=at, limit=1)  # says so where nothing has that id
@@ -150,24 +150,19 @@ class Ledger:
         if self._query is not None and self._query[0] == at:
             return self._query[1]
         self.close()
-        events, letters = self.files(at)
-        query = connect(events, letters, self.limits)
+        there: dict[str, list[QueryFile]] = {kind: [] for kind in KINDS}
+        for one in self.committed(at):
+            there[one.kind].append(self._query_file(one))
+        query = connect(there["events"], there["dead_letters"], self.limits)
         self._query = (at, query)
         return query
 
-    def files(self, at: int | None = None) -> tuple[list[QueryFile], list[QueryFile]]:
-        """The committed event and dead-letter files as of `at` entries, with the rows that count."""
+    def committed(self, at: int | None = None) -> list[CommittedFile]:
+        """The files that count as of `at` entries. Raises UsageError where some of them are gone since."""
         then = self.as_of(at)
         if then is not self.state:
             self._refuse_gone(then, at or self.size)
-        events: list[QueryFile] = []
-        letters: list[QueryFile] = []
-        for file in self.state.files.values():
-            ranges = _counted(file, then, self.state)
-            if ranges:
-                kind = letters if parse_dead_letter_path(file.path) else events
-                kind.append(self._query_file(file, ranges))
-        return events, letters
+        return list(committed(self.state, then))
 
     def local_path(self, file: LiveFile) -> Path:
         """Where a committed file can be read on this machine (a remote one is copied here first)."""
@@ -218,6 +213,15 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _current(self, ask: Callable[[], pa.Table]) -> pa.Table:
+        """What `ask` answers; asked once more where files were merged away since this handle was opened."""
+        try:
+            return ask()
+        except DamageError:
+            if not self.refresh():
+                raise
+            return ask()
+
     def _dead_letter_counts(self, at: int | None) -> dict[str, int]:
         rows = self.query(at).trusted("SELECT status, count(*) AS n FROM dead_letters GROUP BY status")
         counts = {row["status"]: row["n"] for row in rows.to_pylist()}
@@ -226,16 +230,9 @@ class Ledger:
         counts["rejected"] = counts.get("rejected", 0) - replayed
         return {status: n for status, n in counts.items() if n}
 
-    def _query_file(self, file: LiveFile, ranges: tuple[tuple[int, int], ...]) -> QueryFile:
-        place = parse_event_path(file.path)
-        retention, day = place or ("standard", parse_dead_letter_path(file.path) or "")
-        return QueryFile(
-            path=str(self._files.path(file)),
-            date=day,
-            retention=retention,
-            rows=file.rows,
-            ranges=None if ranges == ((0, file.rows),) else ranges,
-        )
+    def _query_file(self, one: CommittedFile) -> QueryFile:
+        path = str(self._files.path(one.file))
+        return QueryFile(path, one.date, one.retention, one.file.rows, one.ranges)
 
     def _refuse_gone(self, then: LogState, at: int) -> None:
         for index in range(at, self.size):
@@ -252,14 +249,3 @@ class Ledger:
                     f"({entry.kind}, {entry.reason}) took away {gone[0]}.",
                     f"Ask for a size above {index}.",
                 )
-
-
-def _counted(file: LiveFile, then: LogState, now: LogState) -> tuple[tuple[int, int], ...]:
-    ranges: list[tuple[int, int]] = []
-    for begin, end, hold in file.spans():
-        if hold.segment in then.originals and not now.originals[hold.segment].expired:
-            if ranges and ranges[-1][1] == begin:
-                ranges[-1] = (ranges[-1][0], end)
-            else:
-                ranges.append((begin, end))
-    return tuple(ranges)

@@ -87,6 +87,7 @@ def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
         "status": ["status", *url],
         "sql": ["sql", "SELECT * FROM events", *url],
         "trace": ["trace", TRACE, *url],
+        "files": ["files", *url],
         "verify": ["verify", *url],
         "evidence export": ["evidence", "export", f"id{EVIL}", "-o", str(folder / "b.json"), *url],
         "evidence verify": ["evidence", "verify", str(folder / "b.json"), "--vkey", vkey],
