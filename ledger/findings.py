@@ -33,6 +33,7 @@ ListedKind = Literal[
     "uncovered",  # the valid next entry, which no checkpoint covers yet
     "lost-race",  # a partial bundle of a writer that died before it saw that it had lost
     "pending",  # a removed file within its grace
+    "repeated",  # an event that was sealed before and should have been seen as such
     "lost",  # messages that the broker removed before they were read
 ]
 MAX_ROW_FINDINGS: Final = 10_000

@@ -30,6 +30,7 @@ class LenientState(LogState):
         """Count an entry of which nothing is known: from here on any offset may come next."""
         self.size += 1
         self.times.append(self.times[-1] if self.times else "")
+        self.steady.append(self.steady[-1] if self.steady else 0.0)
         self.positions.clear()
         self.lenient = True
 
@@ -44,4 +45,5 @@ class LenientState(LogState):
         if self.size == before:
             self.size += 1
             self.times.append(entry.time)
+            self.steady.append(self.steady[-1] if self.steady else 0.0)
         self.lenient = not strict

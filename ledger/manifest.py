@@ -320,7 +320,7 @@ def instant(when: datetime) -> str:
 
 def parse_instant(text: str) -> datetime:
     """The time that `instant` spelled. Raises ValueError for a time that does not exist."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    return datetime.fromisoformat(text)
 
 
 def entry_bytes(entry: Entry) -> bytes:

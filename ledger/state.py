@@ -44,6 +44,8 @@ from ledger.note import VerifierKey
 
 ENGINE_TOPIC = "ledger:detections"
 START_OF_TIME = datetime(1, 1, 1, tzinfo=UTC)
+STEADY_STEP_SECONDS = 3_600.0
+"""What one entry may add to the steady clock; after an idle time it catches up within as many entries."""
 END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
@@ -115,6 +117,12 @@ class LogState:
         self.clock = START_OF_TIME
         self.last_commit: str | None = None
         self.times: list[str] = []
+        self.steady: list[float] = []
+        """After each entry, a clock (POSIX seconds) that no single entry moves on by more than a step.
+
+        What is forgotten with time goes by it: one writer's clock that is days ahead must not make all others
+        forget what they sealed.
+        """
         self.positions: dict[tuple[str, str, int], Position] = {}
         self.originals: dict[str, Original] = {}
         self.files: dict[str, LiveFile] = {}
@@ -182,8 +190,7 @@ class LogState:
             case _:
                 pass
         self.size += 1
-        self.times.append(entry.time)
-        self.clock = max(self.clock, parse_instant(entry.time))
+        self._pass_time(entry.time)
         if not isinstance(entry, Tick):
             self.last_commit = entry.time
 
@@ -246,6 +253,14 @@ class LogState:
         """True for a removed file that may still lie there: the ledger's clock is within its grace."""
         gone = self.removed.get(path)
         return gone is not None and self.clock <= gone.deadline
+
+    def _pass_time(self, time: str) -> None:
+        when = parse_instant(time)
+        self.times.append(time)
+        self.clock = max(self.clock, when)
+        seconds = when.timestamp()
+        last = self.steady[-1] if self.steady else seconds
+        self.steady.append(min(max(last, seconds), last + STEADY_STEP_SECONDS))
 
     def _introduce(self, entry: Entry) -> tuple[str, VerifierKey]:
         if not isinstance(entry, Init):

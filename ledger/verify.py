@@ -29,6 +29,7 @@ from ledger.verify_keys import read_key
 from ledger.verify_log import check_log
 from ledger.verify_offsets import OffsetsCheck
 from ledger.verify_reading import forgiving_read
+from ledger.verify_repeats import RepeatsCheck
 from ledger.verify_workers import facts_of
 
 __all__ = ["Finding", "Report", "ledger_json_key", "verify"]
@@ -166,16 +167,21 @@ class _Verification:
         for file in view.state.files.values():
             if file.path not in chosen:
                 self._check_presence(file)
-        tasks = [task for file in files if (task := task_of(file, view.state)) is not None]
+        repeats = RepeatsCheck(view.state)
+        seed = secrets.randbits(63)
+        tasks = [task for file in files if (task := task_of(file, view.state, seed)) is not None]
         rows = sum(task.rows for task in tasks)
         for done, (task, facts, size) in enumerate(facts_of(tasks, self.read, rows, workers), start=1):
             if facts is not None:
                 check.take(task, facts, size)
+                if facts.sha256 == task.sha256:
+                    repeats.take(view.state.files[task.path], facts)
             elif task.path not in self.unreadable:
                 self._missing(view.state.files[task.path])
             if progress is not None:
                 progress(done, len(tasks))
         found += check.findings
+        found += repeats.findings()
         found += offsets.remaining()
         counts = check.counts
         self.report.files, self.report.bytes = counts.files, counts.bytes

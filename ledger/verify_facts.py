@@ -40,6 +40,8 @@ class FileTask:
     retention: str | None
     day: str
     pieces: tuple[Piece, ...]
+    seed: int = 0
+    """For hashes that tell events apart: random, so that nobody can aim at one."""
 
 
 @dataclass(slots=True)
@@ -83,6 +85,8 @@ class FileFacts:
     findings: list[Finding] = field(default_factory=list)
     rows: int = 0
     pieces: list[PieceFacts] = field(default_factory=list)
+    unmarked: list[tuple[Int64s, npt.NDArray[np.uint64]]] = field(default_factory=list)
+    """Rows of events that are not marked as a conflict, and the hash of each one's (source, event_id)."""
 
 
 def joined(several: list[Coordinates]) -> Coordinates:

@@ -30,7 +30,7 @@ class Counts:
     deadletters: int = 0
 
 
-def task_of(file: LiveFile, state: LogState) -> FileTask | None:
+def task_of(file: LiveFile, state: LogState, seed: int = 0) -> FileTask | None:
     """What to check of a live file; None where its path is no place for one (its entry is invalid)."""
     place = parse_event_path(file.path)
     day = place[1] if place else parse_dead_letter_path(file.path)
@@ -44,7 +44,7 @@ def task_of(file: LiveFile, state: LogState) -> FileTask | None:
         top = original.ref.root if original is not None else ""
         pieces.append(Piece(hold.segment, hold.from_, hold.to, rows, tuple(erased), top))
     return FileTask(
-        file.path, file.sha256, file.bytes, file.rows, place[0] if place else None, day, tuple(pieces)
+        file.path, file.sha256, file.bytes, file.rows, place[0] if place else None, day, tuple(pieces), seed
     )
 
 

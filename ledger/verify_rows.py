@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ledger.dedup import KEY_COLUMNS
 from ledger.events import DEAD_LETTER_STATUSES, ERASED_LEAF, FIELDS, INT_MAX
 from ledger.findings import row_findings
 from ledger.verify_facts import Coordinates, FileFacts, FileTask, Int64s, Key, PieceFacts
@@ -52,6 +53,7 @@ def check_rows(task: FileTask, part: GatheredPiece, table: pa.Table, at: int, fa
         other = ~_equal(table["retention"], task.retention)
         refuse(other, f"It is not of the retention class {task.retention}.")
         part.kinds.update(_counts(plain_text(table["kind"])))
+        facts.unmarked.append(_unmarked(table, index, task.seed))
     else:
         required = [name for name in _REQUIRED_LETTER if table[name].null_count]
         _check_letters(table, refuse)
@@ -63,6 +65,16 @@ def check_rows(task: FileTask, part: GatheredPiece, table: pa.Table, at: int, fa
     known.max_time = high if known.max_time is None else max(high, known.max_time)
     for key, coordinates in _coordinates(table, index, letters=task.retention is None):
         part.keys.setdefault(key, []).append(coordinates)
+
+
+def _unmarked(table: pa.Table, index: Int64s, seed: int) -> tuple[Int64s, npt.NDArray[np.uint64]]:
+    import polars as pl  # noqa: PLC0415  # only whoever reads rows needs it
+
+    keep = ~pc.fill_null(table["conflict"], False).to_numpy()
+    frame = pl.DataFrame(
+        {name: pl.Series(name, plain_text(table[name]).cast(pa.large_string())) for name in KEY_COLUMNS}
+    )
+    return index[keep], frame.hash_rows(seed).to_numpy()[keep]
 
 
 _REQUIRED_EVENT: Final = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -31,7 +32,6 @@ from ledger.manifest import (
     Tick,
     entry_bytes,
     instant,
-    parse_instant,
     sign_entry,
 )
 from ledger.sealing import Sealed, fits_an_entry, seal
@@ -83,11 +83,11 @@ class Writer:
         self.clock = clock
         self.log = Log(store, key)
         self.seen = SeenEvents(max_seen)
-        self._horizon = timedelta(days=horizon_days)
+        self._horizon_seconds = horizon_days * 86_400.0
         self._remember = remember
         self._numbers: dict[str, int] = {}
         self._segments: list[str] = []
-        self._days: list[datetime] = []
+        self._ages: list[float] = []
         self._lock = threading.RLock()
         self._foreign = 0
         self._unfolded: list[Entry] = []
@@ -296,10 +296,10 @@ class Writer:
         self._foreign += 1
         if not self._remember:
             return
-        oldest = self.state.clock - self._horizon
+        oldest = self.state.steady[-1] - self._horizon_seconds
         wanted = {
             ref.path for ref in refs
-            if parse_instant(self._sealed_at(ref)) >= oldest and not self.state.originals[ref.path].expired
+            if self._sealed_at(ref) >= oldest and not self.state.originals[ref.path].expired
         }  # fmt: skip
         for ref in refs:
             self._number(ref)
@@ -347,16 +347,15 @@ class Writer:
         if ref.path not in self._numbers:
             self._numbers[ref.path] = len(self._segments)
             self._segments.append(ref.path)
-            self._days.append(parse_instant(self._sealed_at(ref)))
+            self._ages.append(self._sealed_at(ref))
         return self._numbers[ref.path]
 
-    def _sealed_at(self, ref: SegmentRef) -> str:
-        return self.state.times[self.state.originals[ref.path].entry]
+    def _sealed_at(self, ref: SegmentRef) -> float:
+        return self.state.steady[self.state.originals[ref.path].entry]
 
     def _forget_old(self) -> None:
-        oldest = self.state.clock - self._horizon
-        number = next((n for n, when in enumerate(self._days) if when >= oldest), len(self._days))
-        self.seen.forget_before(number)
+        # Segments are numbered in log order, and the steady clock never goes back.
+        self.seen.forget_before(bisect_left(self._ages, self.state.steady[-1] - self._horizon_seconds))
 
 
 def create_ledger(

@@ -152,3 +152,44 @@ def test_a_ledger_that_vanished_behind_its_key_is_a_rollback(tmp_path: Path, mad
     made.folder = tmp_path / "nothing"
     with pytest.raises(DamageError, match="rolled back"):
         made.writer()
+
+
+def test_one_clock_that_is_days_ahead_makes_nobody_forget(made: Made) -> None:
+    made.writer().commit([stretch([row(1), row(2)])])
+    astray = made.writer()
+    astray.clock = lambda: made.clock() + timedelta(days=8)
+    astray.commit([stretch([row(3)], start=2)])
+    again = made.writer()  # a restart: what is remembered is built anew from the log
+    outcome = again.commit([stretch([row(1), row(2, decision="deny"), row(3)], start=3)])
+    (entry,) = outcome.entries
+    assert (entry.offsets[0].accepted, entry.offsets[0].duplicate) == (1, 2)
+    with Ledger.open(str(made.folder)) as ledger:
+        assert ledger.sql("SELECT event_id, conflict FROM events WHERE conflict").to_pylist() == [
+            {"event_id": "e2", "conflict": True}
+        ]
+        assert ledger.verify().findings == []
+
+
+def test_with_time_events_are_forgotten_all_the_same(made: Made) -> None:
+    made.writer().commit([stretch([row(1)])])
+    ticking = made.writer(remember=False)
+    for _ in range(9 * 24):
+        made.clock.advance(3_600)
+        ticking.tick()
+    (entry,) = made.writer().commit([stretch([row(1)], start=1)]).entries
+    assert entry.offsets[0].accepted == 1
+    with Ledger.open(str(made.folder)) as ledger:
+        assert ledger.verify().findings == []
+
+
+def test_verify_lists_an_event_that_was_sealed_twice_within_the_horizon(made: Made) -> None:
+    forgetful = made.writer(remember=False)
+    forgetful.commit([stretch([row(1), row(2)])])
+    forgetful.commit([stretch([row(9), row(2)], start=2)])
+    with Ledger.open(str(made.folder)) as ledger:
+        report = ledger.verify()
+    assert report.ok
+    (finding,) = report.findings
+    assert (finding.kind, finding.row) == ("repeated", 1)
+    assert "row 1 of" in finding.message
+    assert "entry 1" in finding.message
