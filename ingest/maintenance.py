@@ -50,6 +50,7 @@ class Maintenance:
         if self._merging is not None:
             self._merging.join()
         self._merge(MERGES_AT_END)
+        self._writer.keep_catalogue()
         self._note_lag()
 
     def _merge(self, most: int) -> None:

@@ -40,9 +40,11 @@ def gc(writer: Writer, *, age: timedelta = LEFT_OVER_AGE) -> tuple[list[str], li
     for file in writer.store.list(""):
         if file.path.endswith(".tmp") and _older(file, now, age):
             writer.store.delete(file.path)
-    for path in sorted(writer.state.collected.intersection(f.path for f in _files(writer.store))):
-        # Named by an earlier gc that died before it deleted.
-        writer.store.delete(path)
+    for path in sorted(file.path for file in _files(writer.store)):
+        gone = writer.state.removed.get(path)
+        if path in writer.state.collected or (gone is not None and gone.deadline <= now):
+            # A gc that died before it deleted, or a writer that died before it swept.
+            writer.store.delete(path)
     return taken, swept
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Final
 
+from ledger.catalogue import cache_folder
 from ledger.errors import DamageError
 from ledger.local_store import LocalStore
 from ledger.state import LiveFile
@@ -47,9 +47,7 @@ class LocalFiles:
 
     def _cache(self) -> Path:
         if self._folder is None:
-            base = os.environ.get("XDG_CACHE_HOME")
-            root = (Path(base) if base else Path.home() / ".cache") / "decision-ledger"
-            self._folder = root / hashlib.sha256(self.store.url.encode()).hexdigest()[:32]
+            self._folder = cache_folder(self.store.url)
             self._folder.mkdir(parents=True, exist_ok=True)
         return self._folder
 

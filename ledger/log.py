@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from pathlib import Path
+from typing import TypeVar, overload
 
+from ledger.catalogue import MIN_ENTRIES, Catalogue, catalogue_path, is_due, load, save
 from ledger.checkpoint import Checkpoint, open_checkpoint
-from ledger.errors import DamageError, NotALedger, OutcomeUnknown, UsageError
+from ledger.errors import DamageError, LedgerError, NotALedger, OutcomeUnknown, UsageError
 from ledger.manifest import Entry
 from ledger.merkle import Tree, leaf_hash
 from ledger.note import SignedNote, VerifierKey
@@ -41,6 +44,8 @@ class Log:
         self.state = LogState(pinned=None)
         self.commits = CommitLog(self, width=width)
         self._fresh: list[Entry] = []
+        self._known = 0
+        """Entries that a kept catalogue covered; those are not among the new ones of the first refresh."""
 
     @property
     def origin(self) -> str:
@@ -59,7 +64,49 @@ class Log:
         return entry
 
     def refresh(self) -> list[Entry]:
-        """Take in what others committed; completes what a crashed writer left. The new entries."""
+        """Take in what others committed; completes what a crashed writer left. The new entries.
+
+        The first time a long log goes on from this user's catalogue, whose entries are not among them.
+        """
+        if self.size or not self._resume():
+            return self._refresh()
+        try:
+            return self._refresh()
+        except LedgerError:
+            # What was kept may be of another ledger, or of another state of this one: the log itself tells.
+            self._begin()
+            return self._refresh()
+
+    def keep(self) -> None:
+        """Keep a catalogue for the next start, where one is due."""
+        if self.commits.width == BUNDLE_WIDTH and is_due(self.size, self._known):
+            save(catalogue_path(self.store.url), self.state, self.commits.tree, signed=True)
+            self._known = self.size
+
+    def _begin(self) -> None:
+        self.state = LogState(pinned=None)
+        self.commits = CommitLog(self, width=self.commits.width)
+        self._fresh, self._known = [], 0
+
+    def _resume(self) -> bool:
+        """Go on from the kept catalogue of entries whose signatures were all checked; False without one."""
+        if self.commits.width != BUNDLE_WIDTH:
+            return False
+        known = load(catalogue_path(self.store.url), signed=True)
+        if known is None or known.state.key.text != self.key.verifier.text:
+            return False
+        first = known.size - known.size % BUNDLE_WIDTH
+        try:
+            bundle = read_entries(self.store, known.size, first) if first < known.size else []
+        except LedgerError:
+            return False
+        if [known.tree.subtree(0, first + at) for at in range(len(bundle))] != list(map(leaf_hash, bundle)):
+            return False
+        self.state, self.commits.tree, self.commits.bundle = known.state, known.tree, bundle
+        self._known = known.size
+        return True
+
+    def _refresh(self) -> list[Entry]:
         # Both are read before the log: what they cover must be found in it then.
         kept_note = self.key.kept_note()
         standing = self._standing()
@@ -160,13 +207,53 @@ class Log:
         return standing
 
 
+class SealedEntries(Sequence[bytes]):
+    """The entries below a head: the newest ones in hand, the others read when they are asked for."""
+
+    def __init__(self, store: Store, tree: Tree, size: int, newest: Sequence[bytes]) -> None:
+        self._store = store
+        self._tree = tree
+        self._size = size
+        self._newest = newest
+        self._first = size - len(newest)
+        self._bundle: tuple[int, list[bytes]] | None = None
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return self._size
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
+        """Entry `index`. Raises DamageError where it is not the one that the log's root covers."""
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(self._size))]
+        at = range(self._size)[index]
+        return self._newest[at - self._first] if at >= self._first else self._read(at)
+
+    def _read(self, index: int) -> bytes:
+        number = index // BUNDLE_WIDTH
+        if self._bundle is None or self._bundle[0] != number:
+            end = min((number + 1) * BUNDLE_WIDTH, self._size)
+            self._bundle = number, read_entries(self._store, end, number * BUNDLE_WIDTH)
+        entry = self._bundle[1][index - number * BUNDLE_WIDTH]
+        if leaf_hash(entry) != self._tree.subtree(0, index):
+            raise DamageError(
+                f"Entry {index} is not the one that the log's root covers.",
+                "`decision-ledger verify` names what is damaged; restore it from a copy.",
+            )
+        return entry
+
+
 @dataclass(slots=True)
 class SealedLog:
     """The entries that one signed checkpoint covers, replayed. Never looks past that checkpoint."""
 
     head: Checkpoint
     note: bytes
-    entries: list[bytes]
+    entries: Sequence[bytes]
     tree: Tree
     state: LogState
 
@@ -181,21 +268,33 @@ class SealedLog:
 
 
 def replay(
-    entries: Sequence[bytes], *, pinned: VerifierKey | None = None, signed: bool = True
+    entries: Iterable[bytes],
+    *,
+    pinned: VerifierKey | None = None,
+    signed: bool = True,
+    onto: tuple[LogState, Tree] | None = None,
 ) -> tuple[LogState, Tree]:
-    """Feed entries to a fresh state. Raises InvalidEntry; `signed=False` skips their signatures."""
-    state, tree = LogState(pinned), Tree()
-    for index, data in enumerate(entries):
-        state.read(index, tree.root(), data, signed=signed)
+    """Feed entries to a fresh state, or `onto` one that took in those before them.
+
+    Raises InvalidEntry; `signed=False` skips their signatures.
+    """
+    state, tree = onto or (LogState(pinned), Tree())
+    for data in entries:
+        state.read(state.size, tree.root(), data, signed=signed)
         tree.append(leaf_hash(data))
     return state, tree
 
 
-def open_log(store: Store, *, pinned: VerifierKey | None = None) -> SealedLog:
+def open_log(store: Store, *, pinned: VerifierKey | None = None, kept: Path | None = None) -> SealedLog:
     """Read the log up to its checkpoint, and check it against the checkpoint.
 
     The checkpoint's signature vouches for all entries below it, so theirs are not checked one by
-    one here; `verify` does that. Raises NotALedger or DamageError.
+    one here; `verify` does that. `kept` is where this user's catalogue of the ledger lies: of a long log
+    only what is newer is read, and the catalogue is made anew when much is.
+
+    Raises:
+        NotALedger: nothing is there.
+        DamageError: the log does not lead to the checkpoint's root, or is not the pinned key's.
     """
     note = store.read(CHECKPOINT)
     if note is None:
@@ -203,8 +302,29 @@ def open_log(store: Store, *, pinned: VerifierKey | None = None) -> SealedLog:
             f"There is no ledger at {store.url}.", "Make one with `decision-ledger init --origin NAME`."
         )
     size = Checkpoint.parse(SignedNote.parse(note).text).size
-    entries = read_entries(store, size)
-    state, tree = replay(entries, pinned=pinned, signed=False)
+    if kept is None or size < MIN_ENTRIES:
+        return _opened(store, note, size, pinned, None)
+    known = load(kept, pinned=pinned)
+    sealed = None
+    if known is not None and known.size <= size:
+        with suppress(LedgerError):  # what is kept may be of another ledger; the log itself tells
+            sealed = _opened(store, note, size, pinned, known)
+    before = known.size if known is not None and sealed is not None else 0
+    if sealed is None:
+        sealed = _opened(store, note, size, pinned, None)
+    if is_due(size, before):
+        save(kept, sealed.state, sealed.tree, signed=False)
+    return sealed
+
+
+def _opened(
+    store: Store, note: bytes, size: int, pinned: VerifierKey | None, known: Catalogue | None
+) -> SealedLog:
+    first = known.size if known is not None else 0
+    start = first - first % BUNDLE_WIDTH
+    newest = read_entries(store, size, start)[first - start :] if first < size else []
+    onto = (known.state, known.tree) if known is not None else None
+    state, tree = replay(newest, pinned=pinned, signed=False, onto=onto)
     if not state.keys:
         raise DamageError(
             "The checkpoint covers no entry, not even `init`.", "Restore the ledger from a copy."
@@ -215,7 +335,7 @@ def open_log(store: Store, *, pinned: VerifierKey | None = None) -> SealedLog:
             "The checkpoint does not fit the log's entries.",
             "`decision-ledger verify` names what is damaged.",
         )
-    return SealedLog(head, note, entries, tree, state)
+    return SealedLog(head, note, SealedEntries(store, tree, size, newest), tree, state)
 
 
 def read_entries(store: Store, size: int, start: int = 0, *, width: int = BUNDLE_WIDTH) -> list[bytes]:

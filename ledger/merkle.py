@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from typing import Self
 
 HASH_BYTES = 32
 EMPTY_ROOT = sha256(b"").digest()
@@ -155,6 +156,17 @@ class Tree:
         # _levels[k][i] is the root of leaves i * 2^k up to (i + 1) * 2^k.
         self._levels: list[list[bytes]] = [[]]
         self.extend(leaf_hashes)
+
+    @classmethod
+    def of_levels(cls, levels: Sequence[list[bytes]]) -> Self:
+        """A tree from what `levels` gave; nothing is hashed."""
+        tree = cls()
+        tree._levels = list(levels) or [[]]
+        return tree
+
+    def levels(self) -> Sequence[Sequence[bytes]]:
+        """The roots of the complete subtrees over 2^k leaves, by k, in order."""
+        return self._levels
 
     @property
     def size(self) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
+from ledger.catalogue import catalogue_path
 from ledger.committed import KINDS, CommittedFile, committed
 from ledger.errors import DamageError, UsageError
 from ledger.lag import noted_lag
@@ -47,6 +48,7 @@ class Ledger:
         self.limits = limits
         self._pinned = pinned
         self._pins = pins
+        self._kept: Path | None = None
         self._files = LocalFiles(store)
         self._query: tuple[int | None, Query] | None = None
 
@@ -67,11 +69,14 @@ class Ledger:
         pins = Pins(url) if remember else None
         pinned = read_vkey(vkey) if vkey else pins.key() if pins is not None else None
         store = open_store(url)
-        sealed = open_log(store, pinned=pinned)
+        kept = catalogue_path(url) if remember else None
+        sealed = open_log(store, pinned=pinned, kept=kept)
         if pins is not None:
             pins.check(sealed.head, sealed.tree.root)
             pins.keep_head(sealed.note, sealed.head)
-        return cls(store, sealed, pinned, limits or QueryLimits(), pins)
+        opened = cls(store, sealed, pinned, limits or QueryLimits(), pins)
+        opened._kept = kept
+        return opened
 
     @property
     def state(self) -> LogState:
@@ -88,7 +93,7 @@ class Ledger:
 
         Raises DamageError where the log that was read before is not a prefix of the new one.
         """
-        newer = open_log(self.store, pinned=self._pinned)
+        newer = open_log(self.store, pinned=self._pinned, kept=self._kept)
         if newer.head.size < self.size or newer.tree.root(self.size) != self.sealed.head.root:
             raise DamageError(
                 f"The ledger is no extension of the {self.size} entries that were read before.",

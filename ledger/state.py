@@ -8,7 +8,7 @@ so there is one opinion about which files are live, which offsets come next and 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
@@ -124,10 +124,10 @@ class LogState:
         forget what they sealed.
         """
         self.positions: dict[tuple[str, str, int], Position] = {}
-        self.originals: dict[str, Original] = {}
-        self.files: dict[str, LiveFile] = {}
-        self.where: dict[str, list[str]] = {}
-        self.removed: dict[str, Removed] = {}
+        self.originals: MutableMapping[str, Original] = {}
+        self.files: MutableMapping[str, LiveFile] = {}
+        self.where: MutableMapping[str, list[str]] = {}
+        self.removed: MutableMapping[str, Removed] = {}
         self.collected: set[str] = set()
         self.legal_holds: dict[str, HoldPlaced] = {}
         self.configs: dict[str, str] = {}

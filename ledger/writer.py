@@ -32,6 +32,7 @@ from ledger.manifest import (
     Tick,
     entry_bytes,
     instant,
+    parse_instant,
     sign_entry,
 )
 from ledger.sealing import Sealed, fits_an_entry, seal
@@ -45,6 +46,8 @@ SOFTWARE: Final = "decision-ledger/0.1.0"
 MAX_ATTEMPTS: Final = 100
 """Races for the next entry that a commit may lose before it gives up."""
 TICK_SECONDS: Final = 60
+_SWEPT_MARGIN: Final = timedelta(days=1)
+"""For writers whose clocks differ."""
 _SIGNATURE_ROOM: Final = 200
 """Bytes of `sig`, index and time that an entry gains after its size was judged."""
 
@@ -92,11 +95,13 @@ class Writer:
         self._foreign = 0
         self._unfolded: list[Entry] = []
         self._doomed: dict[str, Removed] = {}
-        self.refresh()
+        self.log.refresh()
         if not self.state.size:
             raise UsageError(
                 f"There is no ledger at {store.url}.", "Make one with `decision-ledger init --origin NAME`."
             )
+        self.log.keep()
+        self._begin()
 
     @property
     def state(self) -> LogState:
@@ -182,6 +187,11 @@ class Writer:
         """The files that are live now; for threads beside the one that commits."""
         with self._lock:
             return tuple(self.state.files.values())
+
+    def keep_catalogue(self) -> None:
+        """Keep what the log says for the next start, where that is worth it."""
+        with self._lock:
+            self.log.keep()
 
     def sweep(self) -> list[str]:
         """Delete files that a `compact`, `erase` or `expire` entry removed and whose grace is over."""
@@ -282,8 +292,17 @@ class Writer:
             self.seen.add(keys, self._number(ref), np.arange(len(at)))
         self._forget_old()
 
+    def _begin(self) -> None:
+        """Take up what the log says: which events are to be remembered, which files may still have to go."""
+        if self._remember:
+            originals = self.state.originals.values()
+            self._fold_segments([one.ref for one in originals if isinstance(one.ref, SegmentRef)])
+        # Whoever appends an entry has deleted all whose grace was over by then: only later ones can be there.
+        oldest = parse_instant(self.state.times[-1]) - _SWEPT_MARGIN
+        self._doomed = {path: gone for path, gone in self.state.removed.items() if gone.deadline >= oldest}
+
     def _fold(self, entries: Iterable[Entry]) -> None:
-        """Remember the events that others sealed, and rebuild on start."""
+        """Remember the events that others sealed."""
         # Kept until all are folded in: where a segment cannot be read now, the next refresh tries again.
         self._unfolded += entries
         self._watch_removed(self._unfolded)
@@ -302,7 +321,8 @@ class Writer:
             if self._sealed_at(ref) >= oldest and not self.state.originals[ref.path].expired
         }  # fmt: skip
         for ref in refs:
-            self._number(ref)
+            if ref.path in wanted or self._segments:
+                self._number(ref)
         for file in {path for name in wanted for path in self.state.where.get(name, [])}:
             self._fold_file(file, wanted)
         self._forget_old()
@@ -312,9 +332,7 @@ class Writer:
         if any(isinstance(entry, Expire) for entry in entries):
             paths = list(self.state.removed)
         for path in paths:
-            removed = self.state.removed[path]
-            # On start most of the removed files are long gone; deleting those again costs little.
-            self._doomed[path] = removed
+            self._doomed[path] = self.state.removed[path]
 
     def _fold_file(self, path: str, wanted: set[str]) -> None:
         columns = self._read(path, [*KEY_COLUMNS])

@@ -57,7 +57,7 @@ class Scene:
         return Writer(store or self.store.another(), SigningKey(self.key.path), clock=self.clock, **options)
 
     def entries(self) -> list[bytes]:
-        return open_log(self.store.another()).entries
+        return list(open_log(self.store.another()).entries)
 
     def remembered(self) -> tuple[bytes | None, bytes | None]:
         """What must not change when something is refused: the kept head and the checkpoint."""

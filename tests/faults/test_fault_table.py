@@ -216,7 +216,7 @@ def _check_ledger(store: SimulatedStore, key: SigningKey, folder: Path) -> None:
         (folder / path).write_bytes(data)
     entries = check_log(folder, key.verifier.text)
     state, _ = replay(entries, pinned=key.verifier)
-    assert open_log(store.another(), pinned=key.verifier).entries == entries
+    assert list(open_log(store.another(), pinned=key.verifier).entries) == entries
     position = state.position(TOPIC)
     assert position is not None
     assert position.to == 104

@@ -1,0 +1,98 @@
+"""A ledger of many commits, its log written directly: entries, tiles and checkpoint, and no segments.
+
+What a log costs to open does not depend on the segments that it names. Nothing else than the log can be read
+of such a ledger.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ledger.checkpoint import Checkpoint
+from ledger.classes import DEFAULT_CLASSES
+from ledger.manifest import (
+    Append,
+    Entry,
+    Init,
+    OffsetsRow,
+    SegmentRef,
+    entry_bytes,
+    event_path,
+    instant,
+    sign_entry,
+)
+from ledger.merkle import Tree, leaf_hash
+from ledger.note import SignerKey
+from ledger.signing import create_key
+from ledger.tiles import (
+    BUNDLE_WIDTH,
+    TILE_BITS,
+    encode_bundle,
+    entries_path,
+    hash_tile_path,
+    tile_bytes,
+    tiles_for_size,
+)
+from ledger.writer import SOFTWARE, ledger_json
+
+ORIGIN = "bench.example/long"
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def make_long_log(folder: Path, commits: int) -> SignerKey:
+    """`commits` entries of one segment of 10 rows each, a second apart. The key lies beside `folder`."""
+    signer = create_key(folder.with_name(folder.name + ".key"), ORIGIN)
+    tree, bundle, first = Tree(), [], b""
+    for index in range(commits):
+        data = entry_bytes(sign_entry(_entry(index, tree.root(), signer), ORIGIN, signer))
+        first = first or data
+        tree.append(leaf_hash(data))
+        bundle.append(data)
+        if len(bundle) == BUNDLE_WIDTH or index == commits - 1:
+            width = None if len(bundle) == BUNDLE_WIDTH else len(bundle)
+            _write(folder, entries_path(index // BUNDLE_WIDTH, width), encode_bundle(bundle))
+            bundle = []
+    for tile in tiles_for_size(commits):
+        width = None if tile.width == 1 << TILE_BITS else tile.width
+        _write(
+            folder,
+            hash_tile_path(tile.level, tile.index, width),
+            tile_bytes(tree, tile.level, tile.index, tile.width),
+        )
+    _write(folder, "checkpoint", Checkpoint(ORIGIN, commits, tree.root()).sign(signer))
+    _write(folder, "ledger.json", ledger_json(first, signer.vkey))
+    return signer
+
+
+def _entry(index: int, root: bytes, signer: SignerKey) -> Entry:
+    when = START + timedelta(seconds=index)
+    head: dict[str, Any] = {
+        "index": index,
+        "prev": root.hex(),
+        "time": instant(when),
+        "writer": "bench",
+        "software": SOFTWARE,
+    }
+    if index == 0:
+        return Init(**head, origin=ORIGIN, vkey=signer.vkey, retention=DEFAULT_CLASSES)
+    day = when.date().isoformat()
+    name = sha256(b"%d" % index).hexdigest()
+    segment = SegmentRef(
+        path=event_path("standard", day, name[:32]), retention="standard", date=day, rows=10, bytes=2_600,
+        sha256=name, root=name, min_time=instant(when), max_time=instant(when), kinds={"decision": 10},
+    )  # fmt: skip
+    offsets = OffsetsRow(
+        topic="decisions", topic_id="A" * 22, cluster="bench", partition=0, from_=(index - 1) * 10,
+        to=index * 10,
+        accepted=10, duplicate=0, ignored=0, rejected=0,
+    )  # fmt: skip
+    return Append(**head, segments=[segment], offsets=[offsets])
+
+
+def _write(folder: Path, path: str, data: bytes) -> None:
+    place = folder / path
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(data)
