@@ -37,9 +37,7 @@ def listed(
     if status not in STATUSES:
         raise UsageError(f"There is no status {status!r}.", f"Use {', '.join(STATUSES[:-1])} or all.")
     segment_of = {
-        str(ledger.local_path(file)): file
-        for file in ledger.state.files.values()
-        if _holds_letters(file.path)
+        ledger.query_path(file): file for file in ledger.state.files.values() if _holds_letters(file.path)
     }
     wanted = {"all": "true", "replayed": "replayed", "rejected": "status = 'rejected' AND NOT replayed"}
     condition = wanted.get(status, f"status = '{status}'")
@@ -122,7 +120,7 @@ def _replayed_places(ledger: Ledger, at: int | None) -> dict[str, Any]:
     for segment, numbers in by_segment.items():
         for file, begin, _, hold in ledger.state.spans_of(segment):
             here = [begin + row - hold.from_ for row in numbers if hold.from_ <= row < hold.to]
-            files += [str(ledger.local_path(file))] * len(here)
+            files += [ledger.query_path(file)] * len(here)
             rows += here
     return {"files": files, "rows": rows}
 

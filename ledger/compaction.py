@@ -18,7 +18,7 @@ from ledger.errors import DamageError
 from ledger.manifest import Compact, CompactedFile, Hold, InvalidEntry, event_path
 from ledger.merge_plan import FAN_IN, TARGET_BYTES, TARGET_ROWS, Merge, plan
 from ledger.merkle import root
-from ledger.sealing import new_name
+from ledger.sealing import create_file, new_name
 from ledger.segment import Segment, read_events, write_events
 from ledger.state import LiveFile
 from ledger.writer import Writer
@@ -97,7 +97,7 @@ class Compaction:
         )  # fmt: skip
         values: dict[str, Any] = {"files": [merged], "removed": removed, "grace": self._grace}
         self._writer.check_size(Compact, values)
-        self._writer.store.create(path, segment.data)
+        create_file(self._writer.store, path, segment.data)
         try:
             entry = self._writer.put(Compact, values)
         except InvalidEntry:

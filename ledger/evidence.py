@@ -110,7 +110,7 @@ def entry_proof(ledger: Ledger, index: int) -> bytes:
 def locate(ledger: Ledger, ids: Sequence[str], at: int | None = None) -> list[Place]:
     """Every row as of `at` entries that has one of these ids. Raises UsageError for an id that no row has."""
     files = {
-        str(ledger.local_path(file)): file
+        ledger.query_path(file): file
         for file in ledger.state.files.values()
         if parse_event_path(file.path) is not None
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +15,8 @@ from ledger.state import LiveFile
 from ledger.store import Store
 
 CACHE_BYTES: Final = 16 * 1024**3
-"""Copies beyond this are dropped, the least recently made first."""
+"""Copies beyond this are dropped, the least recently used first, but for those just used."""
+IN_USE_SECONDS: Final = 600.0
 
 
 class LocalFiles:
@@ -43,6 +46,7 @@ class LocalFiles:
                 )
             self._make_room(folder, len(data))
             LocalStore(folder).create(file.path, data)
+        os.utime(copy)
         return copy
 
     def _cache(self) -> Path:
@@ -54,8 +58,9 @@ class LocalFiles:
     def _make_room(self, folder: Path, wanted: int) -> None:
         files = sorted((path.stat().st_mtime, path) for path in folder.rglob("*.parquet"))
         used = sum(path.stat().st_size for _, path in files)
-        for _, path in files:
-            if used + wanted <= CACHE_BYTES:
+        for when, path in files:
+            # Whoever uses a copy touches it: what is in use is never taken away, even beyond the bound.
+            if used + wanted <= CACHE_BYTES or when > time.time() - IN_USE_SECONDS:
                 return
             used -= path.stat().st_size
             path.unlink(missing_ok=True)

@@ -70,6 +70,11 @@ class LocalStore:
             finally:
                 os.close(descriptor)
 
+    def read_range(self, path: str, start: int, end: int) -> bytes | None:
+        """See `Store.read_range`."""
+        data = self.read(path)
+        return None if data is None else data[start:end]
+
     def create(self, path: str, data: bytes) -> bool:
         """See `Store.create`. Two fsyncs where this process has written to the folder before.
 

@@ -105,6 +105,18 @@ class ObjectStore:
         found = self._read_version(path)
         return None if found is None else found[0]
 
+    def read_range(self, path: str, start: int, end: int) -> bytes | None:
+        """See `Store.read_range`."""
+        checked_path(path)
+        try:
+            return bytes(obstore.get_range(self._retrying, path, start=start, end=end))
+        except FileNotFoundError as error:
+            if is_missing_bucket(error):
+                raise read_failure("read", path, self.url, error) from error
+            return None
+        except (BaseError, OSError, ValueError) as error:
+            raise read_failure("read", path, self.url, error) from error
+
     def create(self, path: str, data: bytes) -> bool:
         """See `Store.create`.
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import duckdb
 import pyarrow as pa
@@ -31,6 +31,9 @@ import pyarrow as pa
 from ledger.errors import DamageError, LedgerError, OutsideError, UsageError
 from ledger.events import DEAD_LETTER_SQL_TYPES, ERASED_LEAF, KINDS, SQL_TYPES
 from ledger.sql_guard import check, first_line
+
+if TYPE_CHECKING:
+    from ledger.remote_files import RemoteFiles
 
 KIND_VIEWS: Final[dict[str, str]] = {
     "decision": "decisions", "issuance": "issuances", "action": "actions", "session": "sessions",
@@ -73,7 +76,7 @@ class QueryLimits:
 
 @dataclass(frozen=True, slots=True)
 class QueryFile:
-    """A committed file on this machine's disk, in the ledger's layout (`…/date=<date>/<name>`).
+    """A committed file, on disk or an address of `RemoteFiles`, in a folder `date=<date>`.
 
     `ranges` are the half-open row positions that count, ascending and disjoint; None: all rows.
     """
@@ -86,22 +89,34 @@ class QueryFile:
 
 
 def connect(
-    events: Sequence[QueryFile], dead_letters: Sequence[QueryFile] = (), limits: QueryLimits | None = None
+    events: Sequence[QueryFile],
+    dead_letters: Sequence[QueryFile] = (),
+    limits: QueryLimits | None = None,
+    remote: RemoteFiles | None = None,
 ) -> Query:
-    """Opens the views over exactly these files; nothing else on the machine can be read through it."""
-    return Query(events, dead_letters, limits or QueryLimits())
+    """Opens the views over exactly these files; nothing else on the machine can be read through it.
+
+    `remote` reads those whose paths are addresses.
+    """
+    return Query(events, dead_letters, limits or QueryLimits(), remote)
 
 
 class Query:
     """Views over pinned files. Safe to use from several threads: every query has its own cursor."""
 
     def __init__(
-        self, events: Sequence[QueryFile], dead_letters: Sequence[QueryFile], limits: QueryLimits
+        self,
+        events: Sequence[QueryFile],
+        dead_letters: Sequence[QueryFile],
+        limits: QueryLimits,
+        remote: RemoteFiles | None = None,
     ) -> None:
         self.limits = limits
         self._paths = frozenset(file.path for file in (*events, *dead_letters))
         self._database = duckdb.connect(":memory:", config=_config(limits))
         self._database.execute("SET GLOBAL TimeZone = 'UTC'")
+        if remote is not None:
+            self._database.register_filesystem(remote)
         try:
             self._define(events, dead_letters)
         except duckdb.Error as error:

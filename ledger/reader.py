@@ -29,6 +29,7 @@ from ledger.stores import open_store
 from ledger.trace import COLUMNS, DECISIONS, MAX_TRACE_EVENTS, Trace, Whole, trace_tree
 
 if TYPE_CHECKING:
+    from ledger.remote_files import RemoteFiles
     from ledger.verify import Report
 
 
@@ -158,7 +159,7 @@ class Ledger:
         there: dict[str, list[QueryFile]] = {kind: [] for kind in KINDS}
         for one in self.committed(at):
             there[one.kind].append(self._query_file(one))
-        query = connect(there["events"], there["dead_letters"], self.limits)
+        query = connect(there["events"], there["dead_letters"], self.limits, self._remote())
         self._query = (at, query)
         return query
 
@@ -172,6 +173,22 @@ class Ledger:
     def local_path(self, file: LiveFile) -> Path:
         """Where a committed file can be read on this machine (a remote one is copied here first)."""
         return self._files.path(file)
+
+    def query_path(self, file: LiveFile) -> str:
+        """What the query engine calls a committed file: its `filename`."""
+        if self.store.local_path(file.path) is not None:
+            return str(self._files.path(file))
+        from ledger.remote_files import remote_address  # noqa: PLC0415 - local ledgers need it never
+
+        return remote_address(file.path)
+
+    def _remote(self) -> RemoteFiles | None:
+        """How the engine reads files that are not on this machine."""
+        if self.store.local_path("checkpoint") is not None:
+            return None
+        from ledger.remote_files import RemoteFiles  # noqa: PLC0415 - as above
+
+        return RemoteFiles(self.store, self.state.files.values())
 
     def as_of(self, at: int | None) -> LogState:
         """What the first `at` entries say; None: all that the checkpoint covers."""
@@ -236,8 +253,7 @@ class Ledger:
         return {status: n for status, n in counts.items() if n}
 
     def _query_file(self, one: CommittedFile) -> QueryFile:
-        path = str(self._files.path(one.file))
-        return QueryFile(path, one.date, one.retention, one.file.rows, one.ranges)
+        return QueryFile(self.query_path(one.file), one.date, one.retention, one.file.rows, one.ranges)
 
     def _refuse_gone(self, then: LogState, at: int) -> None:
         for index in range(at, self.size):

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ledger.batch import ACCEPTED, DUPLICATE, IGNORED, REJECTED, STATUS_NAMES, Stretch
+from ledger.errors import DamageError, OutcomeUnknown
 from ledger.events import ARROW_SCHEMA, DEAD_LETTER_SCHEMA
 from ledger.manifest import (
     MAX_SEGMENTS_PER_ENTRY,
@@ -30,6 +31,8 @@ from ledger.segment import write_dead_letters, write_events
 from ledger.store import Store
 
 NAME_BYTES = 16
+CREATE_ATTEMPTS = 4
+"""Lost answers to the creation of one file before the commit gives up."""
 ENTRY_ROOM_BYTES = 60_000
 """Bytes that a batch's entry may be expected to take; the format allows 65,535."""
 _SEGMENT_BYTES = 450
@@ -188,7 +191,7 @@ def _write_segment(table: pa.Table, retention: str, day: str, store: Store) -> S
     assert segment.min_time is not None  # events always have a time
     assert segment.max_time is not None
     path = event_path(retention, day, new_name())
-    _create(store, path, segment.data)
+    create_file(store, path, segment.data)
     return SegmentRef(
         path=path, retention=retention, date=day, rows=segment.rows, bytes=len(segment.data),
         sha256=segment.sha256, root=segment.root.hex(), min_time=instant(segment.min_time),
@@ -199,16 +202,24 @@ def _write_segment(table: pa.Table, retention: str, day: str, store: Store) -> S
 def _write_letters(table: pa.Table, now: datetime, store: Store) -> DeadLetterRef:
     segment = write_dead_letters(table)
     path = dead_letter_path(now.astimezone(UTC).date().isoformat(), new_name())
-    _create(store, path, segment.data)
+    create_file(store, path, segment.data)
     return DeadLetterRef(
         path=path, rows=segment.rows, bytes=len(segment.data), sha256=segment.sha256, root=segment.root.hex()
     )
 
 
-def _create(store: Store, path: str, data: bytes) -> None:
+def create_file(store: Store, path: str, data: bytes) -> None:
+    """Create a file of a name that `new_name` made. Raises OutcomeUnknown after several lost answers."""
     # The name is random and used once, so a write of unknown outcome can simply be made again.
-    if not store.create(path, data) and store.read(path) != data:
-        raise FileExistsError(path)
+    for attempt in range(CREATE_ATTEMPTS):
+        try:
+            if store.create(path, data) or store.read(path) == data:
+                return
+        except OutcomeUnknown:
+            if attempt == CREATE_ATTEMPTS - 1:
+                raise
+        else:
+            raise DamageError(f"{path} is there already, with other content.", "Nobody else knows this name.")
 
 
 def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -31,6 +31,10 @@ class Store(Protocol):
         """The whole object, or None where there is none."""
         ...
 
+    def read_range(self, path: str, start: int, end: int) -> bytes | None:
+        """Bytes [start, end) of the object, fewer where it ends before; None where there is no object."""
+        ...
+
     def create(self, path: str, data: bytes) -> bool:
         """Create durably, only if absent: True when this call created it, False when it existed.
 

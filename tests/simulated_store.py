@@ -203,6 +203,11 @@ class SimulatedStore:
         with self._shared.lock:
             return self._shared.objects.get(path)
 
+    def read_range(self, path: str, start: int, end: int) -> bytes | None:
+        """See `Store.read_range`."""
+        data = self.read(path)
+        return None if data is None else data[start:end]
+
     def create(self, path: str, data: bytes) -> bool:
         """See `Store.create`."""
         checked_path(path)
