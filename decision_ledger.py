@@ -19,7 +19,7 @@ from ingest.adapters import adapter
 from ingest.intakes import read_intake
 from ingest.pipeline import Pipeline
 from ingest.sample_day import SampleDay
-from ingest.sources.files import FileSource
+from ingest.sources.files.source import FileSource
 from ledger.console import (
     ConfigOption,
     JsonOption,
@@ -31,14 +31,14 @@ from ledger.console import (
     shared,
 )
 from ledger.errors import UsageError
-from ledger.evidence import verify_bundle
-from ledger.local_store import LocalStore
-from ledger.manifest import SegmentRef
-from ledger.plain_text import plain_lines
+from ledger.format.manifest import SegmentRef
+from ledger.format.plain_text import plain_lines
+from ledger.log.signing import SigningKey, create_key, default_key_path
+from ledger.query.evidence import verify_bundle
+from ledger.query.trace import render
 from ledger.reader import Ledger
-from ledger.signing import SigningKey, create_key, default_key_path
-from ledger.trace import render
-from ledger.verify import verify
+from ledger.storage.local_store import LocalStore
+from ledger.verify.verification import verify
 from ledger.writer import Writer, create_ledger
 
 DENIES = "SELECT reason, count(*) AS denies FROM decisions GROUP BY 1 ORDER BY 2 DESC"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ledger.events import FIELDS, VOCABULARIES
-from ledger.option_names import command_of, commands, config_key, is_option, variable
+from ledger.settings.option_names import command_of, commands, config_key, is_option, variable
 
 DOCS: Final = Path(__file__).resolve().parent
 PROGRAM: Final = "decision-ledger"

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ledger.manifest import OffsetKey
+from ledger.format.manifest import OffsetKey
 
 
 @dataclass(slots=True)

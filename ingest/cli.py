@@ -25,10 +25,10 @@ from ingest.intakes import read_intake
 from ingest.letters import rejected_of
 from ingest.letters_cli import letters_app
 from ingest.pipeline import Pace
-from ingest.sources.files import FilePosition, FileSource
-from ingest.sources.kafka import KafkaSource
-from ingest.sources.kafka_security import MECHANISMS, PROTOCOLS, KafkaSecurity
-from ingest.sources.kafka_settings import KafkaSettings
+from ingest.sources.files.source import FilePosition, FileSource
+from ingest.sources.kafka.security import MECHANISMS, PROTOCOLS, KafkaSecurity
+from ingest.sources.kafka.settings import KafkaSettings
+from ingest.sources.kafka.source import KafkaSource
 from ledger.console import (
     JsonOption,
     KeyOption,
@@ -41,8 +41,8 @@ from ledger.console import (
 )
 from ledger.errors import UsageError
 from ledger.events import FIELDS
-from ledger.manifest import OffsetKey
-from ledger.plain_text import plain
+from ledger.format.manifest import OffsetKey
+from ledger.format.plain_text import plain
 from ledger.writer import Writer
 
 CHECK_BYTES: Final = 16 * 1024 * 1024

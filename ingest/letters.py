@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from ledger.errors import UsageError
 from ledger.events import DEAD_LETTER_STATUSES
-from ledger.manifest import DeadLetterRef, parse_dead_letter_path
-from ledger.query import PLACED
+from ledger.format.manifest import DeadLetterRef, parse_dead_letter_path
+from ledger.format.state import LogState
+from ledger.query.engine import PLACED
 from ledger.reader import Ledger
-from ledger.segment import read_dead_letter_rows
-from ledger.state import LogState
+from ledger.sealing.segment import read_dead_letter_rows
 
 STATUSES: Final = (*DEAD_LETTER_STATUSES, "replayed", "all")
 """What `deadletters list` takes; a letter that was replayed is no longer `rejected`."""

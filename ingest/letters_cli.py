@@ -24,7 +24,7 @@ from ledger.console import (
     store_at,
     table_text,
 )
-from ledger.plain_text import plain
+from ledger.format.plain_text import plain
 from ledger.writer import Writer
 
 LETTER_ROWS: Final = 1_000

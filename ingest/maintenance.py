@@ -9,9 +9,9 @@ from typing import Final
 import structlog
 
 from ingest.sources import Source
-from ledger.compaction import Compaction
 from ledger.errors import LedgerError
-from ledger.lag import note_lag
+from ledger.query.lag import note_lag
+from ledger.upkeep.compaction import Compaction
 from ledger.writer import Writer
 
 COMPACT_SECONDS: Final = 10.0

@@ -21,10 +21,10 @@ from ingest.authority import Intake, apply
 from ingest.chunk import Chunk
 from ingest.decoded import Adapter, Limits
 from ingest.sources import Source
-from ingest.sources.lines import LongLineChunk
+from ingest.sources.files.lines import LongLineChunk
 from ingest.stretches import stretch_of
-from ledger.batch import Stretch
-from ledger.manifest import Append, OffsetKey
+from ledger.format.manifest import Append, OffsetKey
+from ledger.sealing.batch import Stretch
 from ledger.writer import TICK_SECONDS, Writer
 
 BATCH_ROWS: Final = 50_000

@@ -19,11 +19,11 @@ from ingest.decoded import Adapter
 from ingest.intakes import IntakeSettings
 from ingest.letters import find_letter, letter_row, letter_segments
 from ingest.stretches import stretch_of
-from ledger.batch import ACCEPTED, Stretch
 from ledger.errors import UsageError
-from ledger.manifest import OffsetKey
+from ledger.format.manifest import OffsetKey
 from ledger.reader import Ledger
-from ledger.segment import read_dead_letter_rows
+from ledger.sealing.batch import ACCEPTED, Stretch
+from ledger.sealing.segment import read_dead_letter_rows
 from ledger.writer import Writer
 
 BATCH_LETTERS: Final = 500

@@ -8,8 +8,8 @@ import pyarrow as pa
 from ingest.chunk import Chunk
 from ingest.decoded import Decoded, Limits
 from ingest.masking import mask_payload
-from ledger.batch import ACCEPTED, IGNORED, REJECTED, SetAside, Stretch
 from ledger.events import ARROW_SCHEMA
+from ledger.sealing.batch import ACCEPTED, IGNORED, REJECTED, SetAside, Stretch
 
 BLANK = "blank"
 HELD_NO_EVENT = "holds no event"

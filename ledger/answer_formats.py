@@ -11,7 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from ledger.console import table_text
-from ledger.plain_text import plain_json
+from ledger.format.plain_text import plain_json
 
 DEFAULT_ROWS: Final = 1_000
 """Rows of a table before it says how many more there are."""

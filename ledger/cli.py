@@ -11,10 +11,6 @@ from typing import Annotated
 import typer
 
 from ledger.answer_formats import WRITERS
-from ledger.checkpoint import Checkpoint
-from ledger.classes import read_classes
-from ledger.committed import duckdb_snippet, polars_snippet
-from ledger.compaction import Compaction
 from ledger.config_cli import config_app
 from ledger.console import (
     AtOption,
@@ -35,18 +31,22 @@ from ledger.console import (
 )
 from ledger.errors import LedgerError, UsageError
 from ledger.evidence_cli import evidence_app
+from ledger.format.checkpoint import Checkpoint
+from ledger.format.note import VerifierKey, is_key_name
+from ledger.format.plain_text import plain
 from ledger.founding import found_ledger
-from ledger.left_overs import LEFT_OVER_AGE
-from ledger.left_overs import gc as collect
-from ledger.note import VerifierKey, is_key_name
-from ledger.pins import Pins, read_vkey
-from ledger.plain_text import plain
-from ledger.query import QueryLimits
-from ledger.signing import SigningKey, default_key_path, find_key
-from ledger.stores import open_store
-from ledger.trace import MAX_TRACE_EVENTS, render
-from ledger.verify import verify
-from ledger.verify_heads import parse_kept
+from ledger.log.pins import Pins, read_vkey
+from ledger.log.retention_classes import read_classes
+from ledger.log.signing import SigningKey, default_key_path, find_key
+from ledger.query.committed_files import duckdb_snippet, polars_snippet
+from ledger.query.engine import QueryLimits
+from ledger.query.trace import MAX_TRACE_EVENTS, render
+from ledger.storage.stores import open_store
+from ledger.upkeep.compaction import Compaction
+from ledger.upkeep.left_overs import LEFT_OVER_AGE
+from ledger.upkeep.left_overs import gc as collect
+from ledger.verify.heads import parse_kept
+from ledger.verify.verification import verify
 from ledger.writer import Writer
 
 SNIPPETS = {"duckdb": duckdb_snippet, "polars": polars_snippet}

@@ -8,10 +8,16 @@ from typing import Annotated, Final
 
 import typer
 
-from ledger.classes import CLASSES, check_successor, classes_in_force, classes_json, read_classes
 from ledger.console import JsonOption, KeyOption, LedgerOption, answer, signing_key, store_at
 from ledger.errors import UsageError
-from ledger.manifest import Config
+from ledger.format.manifest import Config
+from ledger.log.retention_classes import (
+    CLASSES,
+    check_successor,
+    classes_in_force,
+    classes_json,
+    read_classes,
+)
 from ledger.writer import Writer
 
 NAMES: Final = (CLASSES,)

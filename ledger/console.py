@@ -25,16 +25,16 @@ from rich.text import Text
 from typer.exceptions import TyperException
 
 from ledger.errors import LedgerError, UsageError
-from ledger.note import VerifierKey
-from ledger.option_names import command_of
-from ledger.plain_text import plain, plain_json, plain_lines
-from ledger.settings_files import CONFIG_VARIABLE, settings
-from ledger.signing import SigningKey, find_key
-from ledger.store import Store
-from ledger.stores import open_store
+from ledger.format.note import VerifierKey
+from ledger.format.plain_text import plain, plain_json, plain_lines
+from ledger.log.signing import SigningKey, find_key
+from ledger.settings.files import CONFIG_VARIABLE, settings
+from ledger.settings.option_names import command_of
+from ledger.storage.store import Store
+from ledger.storage.stores import open_store
 
 if TYPE_CHECKING:
-    from ledger.query import QueryLimits
+    from ledger.query.engine import QueryLimits
     from ledger.reader import Ledger
 
 DEFAULT_LEDGER: Final = "./decision-ledger"

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from ledger import evidence
 from ledger.console import AtOption, JsonOption, LedgerOption, VkeyOption, answer, open_ledger
 from ledger.errors import UsageError
-from ledger.pins import read_vkey
-from ledger.plain_text import plain
+from ledger.format.plain_text import plain
+from ledger.log.pins import read_vkey
+from ledger.query import evidence
 
 evidence_app = typer.Typer(no_args_is_help=True, help="Proofs for people who do not trust us.")
 

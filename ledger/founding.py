@@ -12,14 +12,14 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from ledger.classes import Classes
 from ledger.errors import OutsideError, UsageError
-from ledger.log import Log
-from ledger.manifest import Init, parse_entry
-from ledger.protocol import CHECKPOINT
-from ledger.signing import SigningKey, create_key
-from ledger.store import Store
-from ledger.tiles import decode_bundle, entries_path
+from ledger.format.manifest import Init, parse_entry
+from ledger.format.tiles import decode_bundle, entries_path
+from ledger.log.commit_log import Log
+from ledger.log.protocol import CHECKPOINT
+from ledger.log.retention_classes import Classes
+from ledger.log.signing import SigningKey, create_key
+from ledger.storage.store import Store
 from ledger.writer import create_ledger, ledger_json
 
 LEDGER_JSON: Final = "ledger.json"

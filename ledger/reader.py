@@ -8,29 +8,29 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
-from ledger.catalogue import catalogue_path
-from ledger.committed import KINDS, CommittedFile, committed
 from ledger.errors import DamageError, UsageError
-from ledger.lag import noted_lag
-from ledger.local_files import LocalFiles
-from ledger.log import SealedLog, open_log
-from ledger.manifest import (
+from ledger.format.manifest import (
     DeadLetterRef,
     Erase,
     Expire,
     parse_entry,
 )
-from ledger.note import VerifierKey
-from ledger.pins import Pins, read_vkey
-from ledger.query import Parameters, Query, QueryFile, QueryLimits, connect
-from ledger.state import LiveFile, LogState
-from ledger.store import Store
-from ledger.stores import open_store
-from ledger.trace import COLUMNS, DECISIONS, MAX_TRACE_EVENTS, Trace, Whole, trace_tree
+from ledger.format.note import VerifierKey
+from ledger.format.state import LiveFile, LogState
+from ledger.log.catalogue import catalogue_path
+from ledger.log.commit_log import SealedLog, open_log
+from ledger.log.pins import Pins, read_vkey
+from ledger.query.committed_files import KINDS, CommittedFile, committed
+from ledger.query.engine import Parameters, Query, QueryFile, QueryLimits, connect
+from ledger.query.lag import noted_lag
+from ledger.query.trace import COLUMNS, DECISIONS, MAX_TRACE_EVENTS, Trace, Whole, trace_tree
+from ledger.storage.copied_files import LocalFiles
+from ledger.storage.store import Store
+from ledger.storage.stores import open_store
 
 if TYPE_CHECKING:
-    from ledger.remote_files import RemoteFiles
-    from ledger.verify import Report
+    from ledger.storage.remote_files import RemoteFiles
+    from ledger.verify.verification import Report
 
 
 class Ledger:
@@ -109,7 +109,7 @@ class Ledger:
         return grown
 
     def sql(self, query: str, params: Parameters = None, *, at: int | None = None) -> pa.Table:
-        """The answer to one read-only statement over the views of `ledger.query`, pinned at `at` entries."""
+        """The answer to one read-only statement over the views of `query.engine`, as of `at` entries."""
         return self._current(lambda: self.query(at).sql(query, params))
 
     def trace(
@@ -141,13 +141,13 @@ class Ledger:
 
     def verify(self, **options: Any) -> Report:
         """Check everything that is sealed; see `ledger.verify.verify`."""
-        from ledger.verify import verify  # noqa: PLC0415 - readers that never verify need not load it
+        from ledger.verify.verification import verify  # noqa: PLC0415 - readers that never verify need not load it
 
         return verify(self.store, vkey=self._pinned, **options)
 
     def evidence(self, *ids: str, at: int | None = None) -> bytes:
         """An evidence bundle for events, each given as `<source>#<event_id>` or a bare event_id."""
-        from ledger.evidence import export  # noqa: PLC0415 - it needs this module
+        from ledger.query.evidence import export  # noqa: PLC0415 - it needs this module
 
         return export(self, ids, at)
 
@@ -178,7 +178,7 @@ class Ledger:
         """What the query engine calls a committed file: its `filename`."""
         if self.store.local_path(file.path) is not None:
             return str(self._files.path(file))
-        from ledger.remote_files import remote_address  # noqa: PLC0415 - local ledgers need it never
+        from ledger.storage.remote_files import remote_address  # noqa: PLC0415 - local ledgers need it never
 
         return remote_address(file.path)
 
@@ -186,7 +186,7 @@ class Ledger:
         """How the engine reads files that are not on this machine."""
         if self.store.local_path("checkpoint") is not None:
             return None
-        from ledger.remote_files import RemoteFiles  # noqa: PLC0415 - as above
+        from ledger.storage.remote_files import RemoteFiles  # noqa: PLC0415 - as above
 
         return RemoteFiles(self.store, self.state.files.values())
 

@@ -12,13 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from ledger.batch import REJECTED, SetAside, Stretch
-from ledger.canonical import content_column
-from ledger.classes import DEFAULT_CLASSES, Classes, classes_in_force
-from ledger.dedup import HORIZON_DAYS, KEY_COLUMNS, MAX_EVENTS, SeenEvents
 from ledger.errors import DamageError, Fenced, LedgerError, OutsideError, UsageError
-from ledger.log import Log
-from ledger.manifest import (
+from ledger.format.canonical import content_column
+from ledger.format.manifest import (
     MAX_ENTRY_BYTES,
     Append,
     Compact,
@@ -35,12 +31,16 @@ from ledger.manifest import (
     parse_instant,
     sign_entry,
 )
-from ledger.sealing import Sealed, fits_an_entry, seal
-from ledger.segment import read_events
-from ledger.settle import Fresh, find_fresh, keep_fresh
-from ledger.signing import SigningKey
-from ledger.state import LiveFile, LogState, Position, Removed
-from ledger.store import Store
+from ledger.format.state import LiveFile, LogState, Position, Removed
+from ledger.log.commit_log import Log
+from ledger.log.retention_classes import DEFAULT_CLASSES, Classes, classes_in_force
+from ledger.log.signing import SigningKey
+from ledger.sealing.batch import REJECTED, SetAside, Stretch
+from ledger.sealing.new_events import Fresh, find_fresh, keep_fresh
+from ledger.sealing.sealed_files import Sealed, fits_an_entry, seal
+from ledger.sealing.seen_events import HORIZON_DAYS, KEY_COLUMNS, MAX_EVENTS, SeenEvents
+from ledger.sealing.segment import read_events
+from ledger.storage.store import Store
 
 SOFTWARE: Final = "decision-ledger/0.1.0"
 MAX_ATTEMPTS: Final = 100

@@ -12,11 +12,11 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from ledger.batch import ACCEPTED, SetAside, Stretch
 from ledger.events import ARROW_SCHEMA
-from ledger.local_store import LocalStore
-from ledger.manifest import OffsetKey
-from ledger.signing import SigningKey, create_key
+from ledger.format.manifest import OffsetKey
+from ledger.log.signing import SigningKey, create_key
+from ledger.sealing.batch import ACCEPTED, SetAside, Stretch
+from ledger.storage.local_store import LocalStore
 from ledger.writer import Writer, create_ledger
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

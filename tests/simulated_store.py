@@ -1,4 +1,4 @@
-"""A store in memory that keeps the contract of `ledger.store.Store` and fails where it is told to.
+"""A store in memory that keeps the contract of `ledger.storage.store.Store` and fails where it is told to.
 
     store = SimulatedStore(faults=[Fault(nth=2, when=When.AFTER, how=How.UNKNOWN)])
     ... run the writer: the third durable step takes effect, but its answer is lost ...
@@ -25,8 +25,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ledger.errors import OutcomeUnknown, OutsideError
-from ledger.store import StoredFile
-from ledger.store_limits import check_write_size, checked_path, checked_prefix
+from ledger.storage.limits import check_write_size, checked_path, checked_prefix
+from ledger.storage.store import StoredFile
 
 DURABLE_STEPS = frozenset({"create", "replace", "delete", "sync"})
 REPLACE_ATTEMPTS = 64

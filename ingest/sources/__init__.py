@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ingest.chunk import Chunk
-from ledger.manifest import OffsetKey
+from ledger.format.manifest import OffsetKey
 
 
 @dataclass(slots=True)

@@ -11,9 +11,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ledger.checkpoint import Checkpoint
-from ledger.classes import DEFAULT_CLASSES
-from ledger.manifest import (
+from ledger.format.checkpoint import Checkpoint
+from ledger.format.manifest import (
     Append,
     Entry,
     Init,
@@ -24,10 +23,9 @@ from ledger.manifest import (
     instant,
     sign_entry,
 )
-from ledger.merkle import Tree, leaf_hash
-from ledger.note import SignerKey
-from ledger.signing import create_key
-from ledger.tiles import (
+from ledger.format.merkle import Tree, leaf_hash
+from ledger.format.note import SignerKey
+from ledger.format.tiles import (
     BUNDLE_WIDTH,
     TILE_BITS,
     encode_bundle,
@@ -36,6 +34,8 @@ from ledger.tiles import (
     tile_bytes,
     tiles_for_size,
 )
+from ledger.log.retention_classes import DEFAULT_CLASSES
+from ledger.log.signing import create_key
 from ledger.writer import SOFTWARE, ledger_json
 
 ORIGIN = "bench.example/long"

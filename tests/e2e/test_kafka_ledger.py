@@ -13,8 +13,8 @@ import pytest
 
 from ledger.errors import LedgerError
 from ledger.reader import Ledger
-from ledger.stores import open_store
-from ledger.verify import verify
+from ledger.storage.stores import open_store
+from ledger.verify.verification import verify
 from tests.broker.topics import Topics
 
 CHECKOUT = Path(__file__).resolve().parents[2]

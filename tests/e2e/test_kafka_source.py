@@ -20,11 +20,11 @@ import pytest
 
 from ingest.chunk import Chunk
 from ingest.sources import Polled
-from ingest.sources import kafka_settings as limits
-from ingest.sources.kafka import KafkaSource
-from ingest.sources.kafka_settings import KafkaSettings
+from ingest.sources.kafka import settings as limits
+from ingest.sources.kafka.settings import KafkaSettings
+from ingest.sources.kafka.source import KafkaSource
 from ledger.errors import OutsideError
-from ledger.manifest import OffsetKey
+from ledger.format.manifest import OffsetKey
 from tests.broker.topics import Topics
 
 DEADLINE_SECONDS = 60
@@ -340,8 +340,8 @@ def queued(source: KafkaSource) -> int:
 WORKER = """
 import sys
 sys.path.insert(0, {checkout!r})
-from ingest.sources.kafka import KafkaSource
-from ingest.sources.kafka_settings import KafkaSettings
+from ingest.sources.kafka.source import KafkaSource
+from ingest.sources.kafka.settings import KafkaSettings
 source = KafkaSource(KafkaSettings({bootstrap!r}, ({topic!r},), {group!r}), lambda key: None)
 while True:
     polled = source.poll(0.2)

@@ -1,6 +1,6 @@
 """The commit protocol under every interleaving of writers, crashes, stalls and lost answers.
 
-The generators of `ledger.protocol` run as they are; only what performs their steps is a model. A
+The generators of `ledger.log.protocol` run as they are; only what performs their steps is a model. A
 state is what the store holds, where each process stands, what each key remembers, and which writes
 are still under way. A process stands where its view at the start of the round and the answers since
 then put it: feeding the same answers to a fresh generator gives the same next step, so states that
@@ -17,10 +17,11 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 from ledger.errors import DamageError
-from ledger.log import read_entries
-from ledger.manifest import InvalidEntry
-from ledger.merkle import EMPTY_ROOT, Tree, hash_leaves, root
-from ledger.protocol import (
+from ledger.format.manifest import InvalidEntry
+from ledger.format.merkle import EMPTY_ROOT, Tree, hash_leaves, root
+from ledger.format.tiles import bundles_for_size, decode_bundle, entries_path, hash_tile_path, tiles_for_size
+from ledger.log.commit_log import read_entries
+from ledger.log.protocol import (
     CHECKPOINT,
     Answer,
     CommitLog,
@@ -32,7 +33,6 @@ from ledger.protocol import (
     Step,
     Sync,
 )
-from ledger.tiles import bundles_for_size, decode_bundle, entries_path, hash_tile_path, tiles_for_size
 
 Entries = tuple[bytes, ...]
 Label = tuple[object, ...]

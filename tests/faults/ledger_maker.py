@@ -18,10 +18,9 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from ledger.batch import ACCEPTED, IGNORED, REJECTED, SetAside, Stretch
-from ledger.canonical import leaf_hashes
 from ledger.events import ARROW_SCHEMA, ERASED_LEAF
-from ledger.manifest import (
+from ledger.format.canonical import leaf_hashes
+from ledger.format.manifest import (
     Append,
     Compact,
     CompactedFile,
@@ -29,7 +28,7 @@ from ledger.manifest import (
     Erase,
     ErasedRows,
     Expire,
-    Hold,
+    HeldRows,
     HoldMatch,
     HoldPlaced,
     Key,
@@ -43,9 +42,10 @@ from ledger.manifest import (
     instant,
     sign_entry,
 )
-from ledger.note import SignerKey, VerifierKey
-from ledger.segment import parquet_bytes, read_events, write_events
-from ledger.signing import SigningKey
+from ledger.format.note import SignerKey, VerifierKey
+from ledger.log.signing import SigningKey
+from ledger.sealing.batch import ACCEPTED, IGNORED, REJECTED, SetAside, Stretch
+from ledger.sealing.segment import parquet_bytes, read_events, write_events
 from ledger.writer import SOFTWARE, Writer, create_ledger
 from tests.simulated_store import SimulatedStore
 
@@ -174,12 +174,12 @@ def commit(made: Made, *stretches: Stretch) -> Append:
     return outcome.entries[0]
 
 
-def positions(holds: Iterable[Hold]) -> list[Hold]:
+def positions(holds: Iterable[HeldRows]) -> list[HeldRows]:
     """Holds of original rows, as an entry states them: positions in the new file."""
-    placed: list[Hold] = []
+    placed: list[HeldRows] = []
     for hold in holds:
         edge = placed[-1].to if placed else 0
-        placed.append(Hold(segment=hold.segment, from_=edge, to=edge + hold.to - hold.from_))
+        placed.append(HeldRows(segment=hold.segment, from_=edge, to=edge + hold.to - hold.from_))
     return placed
 
 
@@ -211,7 +211,7 @@ def erase(made: Made, path: str, indexes: Sequence[int], grace: int = 0) -> str:
     data = parquet_bytes(pa.Table.from_pylist(rows, ARROW_SCHEMA))
     new = f"{path.rpartition('/')[0]}/{'e' * 32}.parquet"
     made.store.create(new, data)
-    hold = Hold(segment=path, from_=0, to=len(rows))
+    hold = HeldRows(segment=path, from_=0, to=len(rows))
     file = CompactedFile(
         path=new, sha256=sha256(data).hexdigest(), bytes=len(data), rows=len(rows), holds=[hold]
     )

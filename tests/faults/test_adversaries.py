@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 
 from ledger.errors import DamageError, LedgerError
-from ledger.log import Log, open_log
-from ledger.manifest import (
+from ledger.format.manifest import (
     Append,
     Compact,
     CompactedFile,
     Expire,
     Gc,
-    Hold,
+    HeldRows,
     InvalidEntry,
     Key,
     Note,
@@ -33,12 +32,13 @@ from ledger.manifest import (
     instant,
     sign_entry,
 )
-from ledger.merkle import Tree, leaf_hash
-from ledger.note import SignerKey
-from ledger.protocol import CHECKPOINT, drive
-from ledger.segment import read_events
-from ledger.signing import SigningKey, create_key
-from ledger.tiles import decode_bundle, encode_bundle, entries_path
+from ledger.format.merkle import Tree, leaf_hash
+from ledger.format.note import SignerKey
+from ledger.format.tiles import decode_bundle, encode_bundle, entries_path
+from ledger.log.commit_log import Log, open_log
+from ledger.log.protocol import CHECKPOINT, drive
+from ledger.log.signing import SigningKey, create_key
+from ledger.sealing.segment import read_events
 from ledger.writer import SOFTWARE, Writer, create_ledger
 from tests.making import NOON, ORIGIN, Clock, row, stretch
 from tests.simulated_store import SimulatedStore, Step
@@ -229,7 +229,7 @@ def test_a_merge_planned_before_an_expiry_does_not_bring_rows_back(scene: Scene)
     refs = [entry.segments[0], more.segments[0]]
     merged = CompactedFile(
         path=event_path("standard", refs[0].date, "merged"), sha256="0" * 64, bytes=1, rows=2,
-        holds=[Hold(segment=ref.path, from_=at, to=at + 1) for at, ref in enumerate(refs)],
+        holds=[HeldRows(segment=ref.path, from_=at, to=at + 1) for at, ref in enumerate(refs)],
     )  # fmt: skip
 
     def expire_first(step: Step) -> None:

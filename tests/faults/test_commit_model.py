@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ledger.errors import DamageError
-from ledger.protocol import Answer, CommitLog, Create, Read, Step, Steps, Sync
-from ledger.tiles import HashTile, hash_tile_path, tile_bytes
+from ledger.format.tiles import HashTile, hash_tile_path, tile_bytes
+from ledger.log.protocol import Answer, CommitLog, Create, Read, Step, Steps, Sync
 from tests.faults.commit_model import Bounds, Journal, Model, Violation, explore
 
 USUAL = {

@@ -18,14 +18,14 @@ from typing import Any
 
 import pytest
 
-from ledger.batch import ACCEPTED, REJECTED, SetAside, Stretch
 from ledger.errors import OutsideError
-from ledger.log import open_log, replay
-from ledger.manifest import OffsetKey, Tick
-from ledger.segment import read_dead_letters, read_events
-from ledger.signing import SigningKey, create_key
-from ledger.state import LogState
-from ledger.tiles import BUNDLE_WIDTH
+from ledger.format.manifest import OffsetKey, Tick
+from ledger.format.state import LogState
+from ledger.format.tiles import BUNDLE_WIDTH
+from ledger.log.commit_log import open_log, replay
+from ledger.log.signing import SigningKey, create_key
+from ledger.sealing.batch import ACCEPTED, REJECTED, SetAside, Stretch
+from ledger.sealing.segment import read_dead_letters, read_events
 from ledger.writer import Outcome, Writer, create_ledger
 from tests.c2sp_checker import check_log
 from tests.making import ORIGIN, Clock, row, stretch

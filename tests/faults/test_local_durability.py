@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from ledger.errors import OutcomeUnknown, OutsideError
-from ledger.local_store import TEMPORARY_SUFFIX, LocalStore
+from ledger.storage.local_store import TEMPORARY_SUFFIX, LocalStore
 
 OLD = b"old" * 50
 NEW = b"new" * 100
@@ -413,7 +413,7 @@ def test_a_process_killed_between_link_and_sync_leaves_a_whole_object(root: Path
     script = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from ledger.local_store import LocalStore\n"
+        "from ledger.storage.local_store import LocalStore\n"
         "real = os.link\n"
         "def link(*arguments, **options):\n"
         "    real(*arguments, **options)\n"

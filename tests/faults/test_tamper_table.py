@@ -15,15 +15,13 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from ledger.checkpoint import Checkpoint
 from ledger.errors import NotALedger
 from ledger.events import ARROW_SCHEMA, DEAD_LETTER_SCHEMA
-from ledger.findings import Finding, Report
-from ledger.manifest import Append, OffsetsRow, entry_bytes, instant, parse_entry, sign_entry
-from ledger.merkle import Tree, leaf_hash
-from ledger.note import SignerKey
-from ledger.segment import parquet_bytes, read_dead_letters, read_events
-from ledger.tiles import (
+from ledger.format.checkpoint import Checkpoint
+from ledger.format.manifest import Append, OffsetsRow, entry_bytes, instant, parse_entry, sign_entry
+from ledger.format.merkle import Tree, leaf_hash
+from ledger.format.note import SignerKey
+from ledger.format.tiles import (
     BUNDLE_WIDTH,
     decode_bundle,
     encode_bundle,
@@ -32,7 +30,9 @@ from ledger.tiles import (
     tile_bytes,
     tiles_for_size,
 )
-from ledger.verify import verify
+from ledger.sealing.segment import parquet_bytes, read_dead_letters, read_events
+from ledger.verify.findings import Finding, Report
+from ledger.verify.verification import verify
 from ledger.writer import SOFTWARE
 from tests.faults.ledger_maker import ORIGIN, SECOND_SEED, SEED, START, Made, make_ledger, new_ledger
 from tests.simulated_store import SimulatedStore
@@ -169,7 +169,7 @@ def _forge_segment(t: Tampering) -> None:
     value = orjson.loads(entries[1])
     from hashlib import sha256
 
-    from ledger.segment import write_events
+    from ledger.sealing.segment import write_events
 
     segment = write_events(read_events(t.read("first")))
     t.write("first", segment.data)
@@ -817,7 +817,7 @@ def _without_column(data: bytes) -> bytes:
 
 
 def _erase_unnamed(t: Tampering, name: str, row: int) -> None:
-    from ledger.canonical import leaf_hashes
+    from ledger.format.canonical import leaf_hashes
 
     leaf = leaf_hashes(read_events(t.read(name)))[row].hex()
 
@@ -905,7 +905,7 @@ def test_nothing_of_a_ledger_is_no_ledger() -> None:
 def test_a_removed_file_is_pending_within_its_grace(tmp_path: Path) -> None:
     from datetime import timedelta
 
-    from ledger.manifest import Note
+    from ledger.format.manifest import Note
     from tests.faults.ledger_maker import ORDERS, commit, compact, event, stretch
 
     made = new_ledger(tmp_path)

@@ -14,9 +14,9 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger import canonical
-from ledger.canonical import canonical_column, canonical_event, content_column, leaf_hashes
 from ledger.events import CONTENT_COLUMNS, DEAD_LETTER_SCHEMA, ERASED_LEAF
+from ledger.format import canonical
+from ledger.format.canonical import canonical_column, canonical_event, content_column, leaf_hashes
 from tests.arbitrary_events import VALUES, Row, rows, table_of, texts
 
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from ingest.chunk import Chunk
 from ingest.decoded import Limits
-from ingest.sources import decompress, lines
-from ingest.sources.files import FilePosition, FileSource
+from ingest.sources.files import decompress, lines
+from ingest.sources.files.source import FilePosition, FileSource
 from ledger.errors import UsageError
-from ledger.manifest import OffsetKey
+from ledger.format.manifest import OffsetKey
 
 ENDINGS = st.sampled_from([b"\n", b"\r\n"])
 WORDS = st.binary(max_size=12).map(lambda b: b.replace(b"\n", b"\r")) | st.sampled_from(

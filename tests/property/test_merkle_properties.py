@@ -6,9 +6,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pymerkle import InmemoryTree
 
-from ledger.merkle import Tree, leaf_hash, root, verify_consistency, verify_inclusion
-from ledger.merkle import consistency_proof as consistency_proof_of
-from ledger.merkle import inclusion_proof as inclusion_proof_of
+from ledger.format.merkle import Tree, leaf_hash, root, verify_consistency, verify_inclusion
+from ledger.format.merkle import consistency_proof as consistency_proof_of
+from ledger.format.merkle import inclusion_proof as inclusion_proof_of
 from tests.vectors.make_c2sp_vectors import subproof
 
 MOST = 600

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger import merkle, segment
-from ledger.canonical import canonical_event, leaf_hashes
 from ledger.errors import DamageError
 from ledger.events import ARROW_SCHEMA
-from ledger.segment import read_event_rows, read_events, write_events
+from ledger.format import merkle
+from ledger.format.canonical import canonical_event, leaf_hashes
+from ledger.sealing import segment
+from ledger.sealing.segment import read_event_rows, read_events, write_events
 from tests.arbitrary_events import Row, on_one_date, rows, table_of
 
 

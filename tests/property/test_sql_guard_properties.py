@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger.errors import LedgerError, UsageError
-from ledger.query import VIEWS, QueryLimits, connect
-from ledger.sql_guard import check
+from ledger.query.engine import VIEWS, QueryLimits, connect
+from ledger.query.sql_guard import check
 
 PARSER = duckdb.connect()
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from ledger import canonical
-from ledger.canonical import canonical_column, canonical_event, content_column, leaf_hashes
 from ledger.errors import DamageError
 from ledger.events import ARROW_SCHEMA, CONTENT_COLUMNS, DEAD_LETTER_SCHEMA, ERASED_LEAF, INT_MAX
+from ledger.format import canonical
+from ledger.format.canonical import canonical_column, canonical_event, content_column, leaf_hashes
 from tests.benchmarks import workload
 from tests.vectors import make_event_vectors
 

@@ -8,17 +8,18 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from ledger import catalogue, log
-from ledger.catalogue import catalogue_bytes, catalogue_path, load, parse_catalogue, save
-from ledger.compaction import Compaction
 from ledger.errors import DamageError
-from ledger.lazy_rows import LazyRows
-from ledger.local_store import LocalStore
-from ledger.log import open_log, replay
+from ledger.format.state import LogState
+from ledger.log import catalogue
+from ledger.log import commit_log as log
+from ledger.log.catalogue import catalogue_bytes, catalogue_path, load, parse_catalogue, save
+from ledger.log.commit_log import open_log, replay
+from ledger.log.lazy_rows import LazyRows
+from ledger.log.signing import SigningKey
 from ledger.reader import Ledger
-from ledger.signing import SigningKey
-from ledger.state import LogState
-from ledger.verify import verify
+from ledger.storage.local_store import LocalStore
+from ledger.upkeep.compaction import Compaction
+from ledger.verify.verification import verify
 from ledger.writer import Writer
 from tests.benchmarks.long_log import make_long_log
 from tests.faults.ledger_maker import make_ledger as make_rich_ledger

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ledger.checkpoint import MAX_SIZE, Checkpoint, cosignature_message, open_checkpoint
 from ledger.errors import DamageError, UsageError
-from ledger.merkle import EMPTY_ROOT, leaf_hash
-from ledger.note import SignerKey, VerifierKey
+from ledger.format.checkpoint import MAX_SIZE, Checkpoint, cosignature_message, open_checkpoint
+from ledger.format.merkle import EMPTY_ROOT, leaf_hash
+from ledger.format.note import SignerKey, VerifierKey
 from tests.vectors.c2sp import VECTORS
 from tests.vectors.make_c2sp_vectors import make
 

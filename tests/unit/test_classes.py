@@ -11,10 +11,10 @@ import pytest
 import decision_ledger
 from ingest.authority import Intake
 from ingest.intakes import IntakeSettings, check_classes
-from ledger.classes import check_successor, classes_in_force, classes_json, read_classes
 from ledger.console import run
 from ledger.errors import DamageError, UsageError
-from ledger.manifest import RetentionClass
+from ledger.format.manifest import RetentionClass
+from ledger.log.retention_classes import check_successor, classes_in_force, classes_json, read_classes
 from ledger.reader import Ledger
 from tests.making import make_ledger
 

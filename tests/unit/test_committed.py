@@ -11,10 +11,10 @@ import polars as pl
 import pytest
 
 import decision_ledger
-from ledger.compaction import Compaction
 from ledger.console import run
 from ledger.errors import DamageError
 from ledger.reader import Ledger
+from ledger.upkeep.compaction import Compaction
 from tests.making import Made, make_ledger, row, stretch
 
 COMMITS = 6

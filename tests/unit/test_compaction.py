@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from ledger import compaction, left_overs
-from ledger.compaction import Compaction
-from ledger.evidence import verify_bundle
+from ledger.query.evidence import verify_bundle
 from ledger.reader import Ledger
-from ledger.segment import read_events
+from ledger.sealing.segment import read_events
+from ledger.upkeep import compaction, left_overs
+from ledger.upkeep.compaction import Compaction
 from tests.making import NOON, Made, make_ledger, row, stretch
 
 COMMITS = 20

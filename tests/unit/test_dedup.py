@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from ledger.dedup import SeenEvents
+from ledger.sealing.seen_events import SeenEvents
 
 
 def _table(start: int, count: int) -> pa.Table:

@@ -24,14 +24,23 @@ from ingest.decoded import Limits
 from ingest.intakes import read_intake
 from ingest.pipeline import BATCH_ROWS, Pipeline
 from ingest.sample_day import SampleDay
-from ingest.sources import decompress, file_paths, file_reader, files, kafka_settings
-from ingest.sources.files import FileSource
-from ingest.sources.kafka_settings import KafkaSettings
-from ledger import compaction, dedup, evidence, findings, manifest, merge_plan, merkle, query, trace
+from ingest.sources.files import decompress
+from ingest.sources.files import paths as file_paths
+from ingest.sources.files import reader as file_reader
+from ingest.sources.files import source as files
+from ingest.sources.files.source import FileSource
+from ingest.sources.kafka import settings as kafka_settings
+from ingest.sources.kafka.settings import KafkaSettings
 from ledger.events import DEAD_LETTER_SCHEMA, FIELDS, KINDS, json_schema_text
-from ledger.local_store import LocalStore
+from ledger.format import manifest, merkle
+from ledger.log.signing import SigningKey, create_key, default_key_path
+from ledger.query import engine as query
+from ledger.query import evidence, trace
 from ledger.reader import Ledger
-from ledger.signing import SigningKey, create_key, default_key_path
+from ledger.sealing import seen_events as dedup
+from ledger.storage.local_store import LocalStore
+from ledger.upkeep import compaction, merge_plan
+from ledger.verify import findings
 from ledger.writer import Writer, create_ledger
 from tests.faults.ledger_maker import START
 
@@ -299,7 +308,7 @@ def test_every_field_of_an_entry_is_documented(entry: Any) -> None:
 
 def parts_of_entries() -> list[Any]:
     return [
-        manifest.SegmentRef, manifest.DeadLetterRef, manifest.OffsetsRow, manifest.Replay, manifest.Hold,
+        manifest.SegmentRef, manifest.DeadLetterRef, manifest.OffsetsRow, manifest.Replay, manifest.HeldRows,
         manifest.CompactedFile, manifest.ErasedRows, manifest.RetentionClass, manifest.HoldMatch,
     ]  # fmt: skip
 

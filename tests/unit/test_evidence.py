@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 
 from ledger.errors import DamageError, UsageError
-from ledger.evidence import entry_proof, export, locate, verify_bundle
-from ledger.note import SignerKey
+from ledger.format.note import SignerKey
+from ledger.query.evidence import entry_proof, export, locate, verify_bundle
 from ledger.reader import Ledger
-from ledger.segment import parquet_bytes, read_events
+from ledger.sealing.segment import parquet_bytes, read_events
 from tests.c2sp_checker import check_tlog_proof
 from tests.making import ORIGIN, Made, make_ledger, row, stretch
 
@@ -130,7 +130,8 @@ def test_a_segment_that_was_changed_proves_nothing(made: Made) -> None:
 
 
 def test_the_offline_check_loads_no_engine() -> None:
-    code = "import sys, ledger.evidence; sys.exit(bool({'pyarrow', 'duckdb', 'polars'} & set(sys.modules)))"
+    code = "import sys, ledger.query.evidence as _; "
+    code += "sys.exit(bool({'pyarrow', 'duckdb', 'polars'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0  # our own text
 
 

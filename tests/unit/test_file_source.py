@@ -17,10 +17,10 @@ import zstandard
 
 from ingest.chunk import Chunk
 from ingest.decoded import Limits
-from ingest.sources.decompress import Bounds
-from ingest.sources.files import FilePosition, FileSource
+from ingest.sources.files.decompress import Bounds
+from ingest.sources.files.source import FilePosition, FileSource
 from ledger.errors import UsageError
-from ledger.manifest import OffsetKey
+from ledger.format.manifest import OffsetKey
 
 LINES = [b'{"a":1}', b"", b'{"b":"\xc3\xa9"}', b"   ", b'{"c":3}']
 TEXT = b"\n".join(LINES) + b"\n"

@@ -10,9 +10,9 @@ import pytest
 
 import decision_ledger
 from ledger.console import run
-from ledger.local_store import LocalStore
-from ledger.signing import SigningKey
-from ledger.verify import verify
+from ledger.log.signing import SigningKey
+from ledger.storage.local_store import LocalStore
+from ledger.verify.verification import verify
 
 INIT = ["init", "--origin", "test.example/cut", "--ledger", "place/ledger"]
 WRITES = ("create", "replace")

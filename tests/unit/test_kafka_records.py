@@ -16,9 +16,9 @@ from kafka.record import MemoryRecords, MemoryRecordsBuilder
 from kafka.record.util import calc_crc32c
 from kafka.structs import TopicPartition
 
-from ingest.sources import kafka_records
-from ingest.sources.kafka_codecs import decompress
-from ingest.sources.kafka_records import HEADER, Group, GroupedRecords
+from ingest.sources.kafka import records as kafka_records
+from ingest.sources.kafka.codecs import decompress
+from ingest.sources.kafka.records import HEADER, Group, GroupedRecords
 
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 Record = tuple[int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ingest.sources.kafka_security import KafkaSecurity
-from ingest.sources.kafka_settings import KEY_PASSWORD_VARIABLE, PASSWORD_VARIABLE, KafkaSettings
+from ingest.sources.kafka.security import KafkaSecurity
+from ingest.sources.kafka.settings import KEY_PASSWORD_VARIABLE, PASSWORD_VARIABLE, KafkaSettings
 from ledger.errors import UsageError
 
 

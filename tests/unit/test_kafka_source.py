@@ -16,11 +16,11 @@ from kafka.consumer.fetcher import Fetcher
 from kafka.coordinator.base import BaseCoordinator
 from kafka.net.manager import KafkaConnectionManager
 
-from ingest.sources.kafka_faults import explain
-from ingest.sources.kafka_ranges import gaps, subtract
-from ingest.sources.kafka_settings import KafkaSettings
-from ingest.sources.kafka_topics import short_id
-from ingest.sources.kafka_wire import Kind, Wire, pack, unpack
+from ingest.sources.kafka.faults import explain
+from ingest.sources.kafka.ranges import gaps, subtract
+from ingest.sources.kafka.settings import KafkaSettings
+from ingest.sources.kafka.topics import short_id
+from ingest.sources.kafka.wire import Kind, Wire, pack, unpack
 from ledger.errors import UsageError
 
 

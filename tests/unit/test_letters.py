@@ -14,10 +14,10 @@ from ingest.decoded import Limits
 from ingest.intakes import IntakeSettings
 from ingest.letters import listed, shown
 from ingest.replay import BATCH_LETTERS, replay
-from ledger.batch import REJECTED, SetAside
 from ledger.errors import UsageError
-from ledger.manifest import OffsetKey
+from ledger.format.manifest import OffsetKey
 from ledger.reader import Ledger
+from ledger.sealing.batch import REJECTED, SetAside
 from tests.making import Made, make_ledger, row, stretch
 
 SETTINGS = IntakeSettings(intake=Intake(name="replay"), limits=Limits())

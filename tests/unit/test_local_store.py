@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-import ledger.local_store
+import ledger.storage.local_store
 from ledger.errors import OutsideError
-from ledger.local_store import LocalStore
+from ledger.storage.local_store import LocalStore
 
 RACERS = 8
 ROUNDS = 10
@@ -142,7 +142,7 @@ def test_a_waiter_notices_that_its_lock_file_was_removed(
 def test_a_lock_that_is_never_given_up_ends_the_wait_with_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger.local_store, "LOCK_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(ledger.storage.local_store, "LOCK_WAIT_SECONDS", 0.0)
     store = LocalStore(tmp_path)
 
     def nested(present: bytes | None) -> bytes:
@@ -398,7 +398,7 @@ def test_a_writer_that_is_killed_leaves_the_lock_free(tmp_path: Path) -> None:
     script = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from ledger.local_store import LocalStore\n"
+        "from ledger.storage.local_store import LocalStore\n"
         "LocalStore(Path(sys.argv[1])).replace('checkpoint', lambda present: os._exit(9))\n"
     )
     checkout = Path(__file__).parents[2]

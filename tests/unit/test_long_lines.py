@@ -11,9 +11,9 @@ from ingest.adapters import adapter
 from ingest.authority import Intake
 from ingest.decoded import Limits
 from ingest.pipeline import Pipeline
-from ingest.sources.files import FileSource
-from ingest.sources.lines import LineSplitter, LongLineChunk, empty_digest
-from ledger.manifest import OffsetKey
+from ingest.sources.files.lines import LineSplitter, LongLineChunk, empty_digest
+from ingest.sources.files.source import FileSource
+from ledger.format.manifest import OffsetKey
 from ledger.reader import Ledger
 from tests.making import make_ledger
 

@@ -6,17 +6,19 @@ from itertools import count
 
 import pytest
 
-from ledger.manifest import MAX_ENTRY_BYTES, Hold, event_path
-from ledger.merge_plan import ENTRY_ROOM_BYTES, FAN_IN, TARGET_BYTES, TARGET_ROWS, held_bytes, plan
-from ledger.state import LiveFile
+from ledger.format.manifest import MAX_ENTRY_BYTES, HeldRows, event_path
+from ledger.format.state import LiveFile
+from ledger.upkeep.merge_plan import ENTRY_ROOM_BYTES, FAN_IN, TARGET_BYTES, TARGET_ROWS, held_bytes, plan
 
 DAY = "2026-11-23"
 NUMBERS = count()
 
 
-def live(number: int, rows: int, holds: tuple[Hold, ...] | None = None, bytes_: int = 5_000) -> LiveFile:
+def live(number: int, rows: int, holds: tuple[HeldRows, ...] | None = None, bytes_: int = 5_000) -> LiveFile:
     path = event_path("standard", DAY, f"{number:032x}")
-    return LiveFile(path, "0" * 64, bytes_, rows, holds or (Hold(segment=path, from_=0, to=rows),), number)
+    return LiveFile(
+        path, "0" * 64, bytes_, rows, holds or (HeldRows(segment=path, from_=0, to=rows),), number
+    )
 
 
 def carried_out(files: list[LiveFile], fan_in: int = FAN_IN) -> list[LiveFile]:
@@ -71,5 +73,5 @@ def test_the_background_waits_for_eight_files_of_a_size() -> None:
 
 def test_dates_and_classes_are_never_crossed() -> None:
     other = event_path("standard", "2026-11-24", "f" * 32)
-    files = [live(0, 5), LiveFile(other, "0" * 64, 9, 5, (Hold(segment=other, from_=0, to=5),), 1)]
+    files = [live(0, 5), LiveFile(other, "0" * 64, 9, 5, (HeldRows(segment=other, from_=0, to=5),), 1)]
     assert plan(files, fan_in=2) == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ledger.merkle import (
+from ledger.format.merkle import (
     EMPTY_ROOT,
     Tree,
     consistency_proof,

@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from ledger.errors import DamageError, UsageError
-from ledger.note import (
+from ledger.format.note import (
     COSIGNATURE,
     MAX_NOTE_BYTES,
     MAX_SIGNATURES,
@@ -183,7 +183,7 @@ def test_a_changed_text_does_not_open() -> None:
 
 
 def test_two_keys_that_share_name_and_id_are_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ledger.note.key_id", lambda *_: b"same")
+    monkeypatch.setattr("ledger.format.note.key_id", lambda *_: b"same")
     keys = [ALICE.verifier, SignerKey(ALICE.name, bytes(32)).verifier]
     with pytest.raises(UsageError, match="share an id"):
         SignedNote(TEXT, ()).verified_by(keys)

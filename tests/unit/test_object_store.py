@@ -18,10 +18,10 @@ from urllib.parse import unquote
 import pytest
 
 from ledger.errors import DamageError, OutcomeUnknown, OutsideError, UsageError
-from ledger.local_files import IN_USE_SECONDS, LocalFiles
-from ledger.object_store import CREATE_ATTEMPTS, REPLACE_ATTEMPTS, ObjectStore
+from ledger.log.signing import SigningKey, create_key
 from ledger.reader import Ledger
-from ledger.signing import SigningKey, create_key
+from ledger.storage.copied_files import IN_USE_SECONDS, LocalFiles
+from ledger.storage.object_store import CREATE_ATTEMPTS, REPLACE_ATTEMPTS, ObjectStore
 from ledger.writer import Writer, create_ledger
 from tests.making import NOON, Clock, row, stretch
 
@@ -133,8 +133,8 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test-secret")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     # No test waits for the jitter between attempts.
-    monkeypatch.setattr("ledger.object_store.BACKOFF_SECONDS", 0.0)
-    monkeypatch.setattr("ledger.object_store.READ_RETRIES", 0)
+    monkeypatch.setattr("ledger.storage.object_store.BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr("ledger.storage.object_store.READ_RETRIES", 0)
     server = Service()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -365,7 +365,7 @@ def test_a_missing_bucket_is_not_an_empty_ledger(store: ObjectStore, service: Se
 
 
 def test_a_failed_read_is_tried_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ledger.object_store.READ_RETRIES", 1)
+    monkeypatch.setattr("ledger.storage.object_store.READ_RETRIES", 1)
     store = ObjectStore("s3://bucket", endpoint=service.endpoint)
     service.objects["a"] = b"x"
     service.script = lambda service, method, path: 503 if len(service.requests) == 1 else None
@@ -375,7 +375,7 @@ def test_a_failed_read_is_tried_again(service: Service, monkeypatch: pytest.Monk
 def test_an_object_that_is_too_large_is_not_fetched(
     store: ObjectStore, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ledger.store_limits.OBJECT_LIMIT_BYTES", 10)
+    monkeypatch.setattr("ledger.storage.limits.OBJECT_LIMIT_BYTES", 10)
     service.objects["a"] = b"x" * 11
     with pytest.raises(OutsideError, match="holds 11 bytes"):
         store.read("a")
@@ -486,7 +486,7 @@ def test_a_small_cache_takes_away_no_file_that_was_just_used(
     service: Service, store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = _sealed(store, tmp_path)
-    monkeypatch.setattr("ledger.local_files.CACHE_BYTES", 1)
+    monkeypatch.setattr("ledger.storage.copied_files.CACHE_BYTES", 1)
     files = LocalFiles(store, tmp_path / "cache")
     copies = [files.path(file) for file in writer.state.files.values()]
     assert all(copy.is_file() for copy in copies)

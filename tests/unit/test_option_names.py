@@ -10,7 +10,7 @@ import pytest
 import decision_ledger
 from ledger.console import run
 from ledger.errors import UsageError
-from ledger.option_names import command_of, commands, config_key, defaults, is_option, variable
+from ledger.settings.option_names import command_of, commands, config_key, defaults, is_option, variable
 
 PROGRAM = command_of(decision_ledger.app)
 SHARED_VARIABLES = {"--ledger": "DECISION_LEDGER_URL", "--key": "DECISION_LEDGER_KEY"}

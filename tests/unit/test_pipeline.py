@@ -14,7 +14,7 @@ from ingest.chunk import Chunk
 from ingest.pipeline import Pace, Pipeline
 from ingest.sources import Polled
 from ledger.errors import OutsideError
-from ledger.manifest import OffsetKey
+from ledger.format.manifest import OffsetKey
 from ledger.reader import Ledger
 from tests.making import Made, make_ledger, row, stretch
 

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import decision_ledger
-from ledger.batch import REJECTED, SetAside
 from ledger.console import run, shared
-from ledger.manifest import OffsetKey
-from ledger.option_names import command_of, commands
-from ledger.plain_text import plain, plain_json, plain_lines
+from ledger.format.manifest import OffsetKey
+from ledger.format.plain_text import plain, plain_json, plain_lines
 from ledger.reader import Ledger
+from ledger.sealing.batch import REJECTED, SetAside
+from ledger.settings.option_names import command_of, commands
 from tests.making import Made, make_ledger, row, stretch
 
 EVIL = "\x1b[2K\rallow\n\x9b31m\u202eyned\u2066\x7f\u200b\x07"

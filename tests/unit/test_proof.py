@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from ledger.checkpoint import Checkpoint
 from ledger.errors import DamageError
-from ledger.merkle import Tree, hash_leaves
-from ledger.note import SignerKey, VerifierKey
-from ledger.proof import MAX_EXTRA_BYTES, MAX_PATH_HASHES, TlogProof, verify_proof
-from ledger.tiles import bundles_for_size, encode_bundle, entries_path, tile_bytes, tiles_for_size
+from ledger.format.checkpoint import Checkpoint
+from ledger.format.merkle import Tree, hash_leaves
+from ledger.format.note import SignerKey, VerifierKey
+from ledger.format.proof import MAX_EXTRA_BYTES, MAX_PATH_HASHES, TlogProof, verify_proof
+from ledger.format.tiles import bundles_for_size, encode_bundle, entries_path, tile_bytes, tiles_for_size
 from tests.c2sp_checker import check_log, check_tlog_proof
 from tests.vectors.c2sp import VECTORS
 from tests.vectors.make_c2sp_vectors import entry

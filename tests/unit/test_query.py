@@ -15,7 +15,7 @@ import pytest
 
 from ledger.errors import DamageError, LedgerError, UsageError
 from ledger.events import ARROW_SCHEMA, DEAD_LETTER_SCHEMA, FIELD_NAMES, KINDS
-from ledger.query import KIND_VIEWS, VIEWS, Query, QueryFile, QueryLimits, connect
+from ledger.query.engine import KIND_VIEWS, VIEWS, Query, QueryFile, QueryLimits, connect
 
 ROW_GROUP_ROWS = 100
 

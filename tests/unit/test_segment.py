@@ -13,11 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ledger import merkle, segment
-from ledger.canonical import leaf_hashes
 from ledger.errors import DamageError, OutsideError, UsageError
 from ledger.events import ARROW_SCHEMA, DEAD_LETTER_SCHEMA, ERASED_LEAF, SQL_TYPES
-from ledger.segment import (
+from ledger.format import merkle
+from ledger.format.canonical import leaf_hashes
+from ledger.sealing import segment
+from ledger.sealing.segment import (
     parquet_bytes,
     read_dead_letters,
     read_event_rows,
@@ -25,7 +26,7 @@ from ledger.segment import (
     write_dead_letters,
     write_events,
 )
-from ledger.segment_layout import BLOOM_BITS
+from ledger.sealing.segment_layout import BLOOM_BITS
 from tests.benchmarks import workload
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -191,7 +192,7 @@ def test_an_unknown_column_is_refused() -> None:
 
 def test_another_process_writes_the_same_bytes() -> None:
     program = (
-        "from tests.benchmarks import workload; from ledger.segment import write_events; "
+        "from tests.benchmarks import workload; from ledger.sealing.segment import write_events; "
         "print(write_events(workload.table(300, seed=9)).sha256)"
     )
     ran = subprocess.run(

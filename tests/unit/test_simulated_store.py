@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from ledger.errors import OutcomeUnknown, OutsideError
-from ledger.store import Store
+from ledger.storage.store import Store
 from tests.simulated_store import Crash, Fault, How, SimulatedStore, Step, When, every_fault
 
 STEPS: dict[str, Callable[[Store], object]] = {

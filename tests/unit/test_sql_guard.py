@@ -9,8 +9,8 @@ import duckdb
 import pytest
 
 from ledger.errors import LedgerError, UsageError
-from ledger.query import VIEWS, QueryLimits, connect
-from ledger.sql_guard import MAX_QUERY_CHARS, REFUSED_FUNCTIONS, check
+from ledger.query.engine import VIEWS, QueryLimits, connect
+from ledger.query.sql_guard import MAX_QUERY_CHARS, REFUSED_FUNCTIONS, check
 
 ALLOWED = [
     "select 1",

@@ -1,4 +1,4 @@
-"""The contract of `ledger.store.Store`, over every store that there is, and the addresses of stores."""
+"""The contract of `ledger.storage.store.Store`, over every store, and the addresses of stores."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from ledger.errors import UsageError
-from ledger.local_store import LOCK_SUFFIX, LocalStore
-from ledger.object_store import ObjectStore
-from ledger.store import Store
-from ledger.stores import open_store
+from ledger.storage.local_store import LOCK_SUFFIX, LocalStore
+from ledger.storage.object_store import ObjectStore
+from ledger.storage.store import Store
+from ledger.storage.stores import open_store
 from tests.simulated_store import SimulatedStore
 
 UNUSABLE_PATHS = [

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.errors import DamageError, UsageError
-from ledger.merkle import Tree, leaf_hash, root
-from ledger.tiles import (
+from ledger.format.merkle import Tree, leaf_hash, root
+from ledger.format.tiles import (
     MAX_ENTRY_BYTES,
     HashTile,
     TilePath,

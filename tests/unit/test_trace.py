@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from ledger.errors import UsageError
 from ledger.events import ARROW_SCHEMA
+from ledger.query.trace import MAX_INDENT_LEVELS, Trace, render, trace_tree
 from ledger.reader import Ledger
-from ledger.trace import MAX_INDENT_LEVELS, Trace, render, trace_tree
 from tests.making import make_ledger, row, stretch
 
 START = datetime(2026, 11, 23, 10, tzinfo=UTC)

@@ -10,19 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger import verify_workers
-from ledger.checkpoint import Checkpoint
-from ledger.compaction import Compaction
-from ledger.copies import agree_on, read_bundle, views
 from ledger.errors import OutsideError, UsageError
-from ledger.findings import MAX_ROW_FINDINGS, Finding, row_findings
-from ledger.local_store import LocalStore
-from ledger.manifest import InvalidEntry, Note, OffsetsRow, parse_entry
-from ledger.merkle import leaf_hash, root
-from ledger.tiles import encode_bundle
-from ledger.verify import ledger_json_key, verify
-from ledger.verify_facts import Coordinates
-from ledger.verify_spans import _gaps, judge_span
+from ledger.format.checkpoint import Checkpoint
+from ledger.format.manifest import InvalidEntry, Note, OffsetsRow, parse_entry
+from ledger.format.merkle import leaf_hash, root
+from ledger.format.tiles import encode_bundle
+from ledger.storage.local_store import LocalStore
+from ledger.upkeep.compaction import Compaction
+from ledger.verify import workers as verify_workers
+from ledger.verify.copies import agree_on, read_bundle, views
+from ledger.verify.facts import Coordinates
+from ledger.verify.findings import MAX_ROW_FINDINGS, Finding, row_findings
+from ledger.verify.spans import _gaps, judge_span
+from ledger.verify.verification import ledger_json_key, verify
 from tests.faults.ledger_maker import ORDERS, Made, commit, event, new_ledger, stretch
 from tests.simulated_store import Fault, Step
 

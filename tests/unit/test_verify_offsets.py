@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ledger import verify_workers
-from ledger.batch import Stretch
-from ledger.manifest import OffsetKey, OffsetsRow
-from ledger.state import ENGINE_TOPIC
-from ledger.verify import verify
-from ledger.verify_facts import Coordinates
-from ledger.verify_spans import judge_shared_name
+from ledger.format.manifest import OffsetKey, OffsetsRow
+from ledger.format.state import ENGINE_TOPIC
+from ledger.sealing.batch import Stretch
+from ledger.verify import workers as verify_workers
+from ledger.verify.facts import Coordinates
+from ledger.verify.spans import judge_shared_name
+from ledger.verify.verification import verify
 from tests.making import Made, make_ledger, row, stretch
 
 EAST = OffsetKey("decisions", 0, None, "east")

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from ledger.batch import ACCEPTED, IGNORED, REJECTED, SetAside
 from ledger.errors import DamageError, UsageError
-from ledger.local_store import LocalStore
-from ledger.manifest import OffsetKey
+from ledger.format.manifest import OffsetKey
+from ledger.log.signing import SigningKey, create_key
 from ledger.reader import Ledger
-from ledger.signing import SigningKey, create_key
+from ledger.sealing.batch import ACCEPTED, IGNORED, REJECTED, SetAside
+from ledger.storage.local_store import LocalStore
 from ledger.writer import TICK_SECONDS, Writer, create_ledger
 from tests.making import NOON, Made, make_ledger, row, stretch
 

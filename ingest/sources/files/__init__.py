@@ -1,0 +1,1 @@
+"""Files as a source: lines of plain, gzip or zstd text, from folders, globs and standard input."""

@@ -1,0 +1,1 @@
+"""Kafka topics as a source: a process of its own polls, a bounded pipe hands over."""

@@ -1,0 +1,1 @@
+"""The format itself: bytes in, values out. Nothing here touches a disk, a clock or a network."""

@@ -1,0 +1,174 @@
+"""The signing key on disk, and beside it the last head that it signed.
+
+A key signs only extensions of its last head, so a ledger folder that was rolled back or forked
+behind a writer's back is noticed before anything is signed over it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ledger.errors import DamageError, OutsideError, UsageError
+from ledger.format.checkpoint import Checkpoint, open_checkpoint
+from ledger.format.note import SignerKey, VerifierKey
+from ledger.storage.local_store import LocalStore
+
+KEY_VARIABLE = "DECISION_LEDGER_KEY"
+MAX_KEY_BYTES = 4_096
+
+
+class SigningKey:
+    """A signer with its memory. `path` is the key file; `<path>.head` keeps the last signed head."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.signer = _read_key(path)
+        self._store = LocalStore(path.parent)
+
+    @property
+    def _head_name(self) -> str:
+        return self.path.name + ".head"
+
+    def kept_note(self) -> bytes | None:
+        """The last head that this key signed here, as the note that it signed, or None."""
+        return self._store.read(self._head_name)
+
+    def kept_head(self, verifiers: list[VerifierKey] | None = None) -> Checkpoint | None:
+        """The last head that this key signed here, or None."""
+        note = self.kept_note()
+        return None if note is None else open_by_any(note, verifiers or [self.verifier])
+
+    @property
+    def verifier(self) -> VerifierKey:
+        """The public half."""
+        return VerifierKey.from_text(self.signer.vkey)
+
+    def sign_head(
+        self, head: Checkpoint, root_at: Callable[[int], bytes], verifiers: list[VerifierKey] | None = None
+    ) -> bytes | None:
+        """Sign `head` and remember it durably; None where this key already signed a larger one.
+
+        `root_at(size)` is the root of the log's first `size` entries, as its entries give it.
+        Raises DamageError where `head` is no extension of the kept one.
+        """
+        note = head.sign(self.signer)
+        larger = False
+
+        def extend(kept_note: bytes | None) -> bytes | None:
+            nonlocal larger
+            larger = False
+            if kept_note is None:
+                return note
+            kept = open_by_any(kept_note, verifiers or [self.verifier])
+            if kept.size > head.size and kept.origin == head.origin:
+                # Another writer with this key was faster.
+                larger = True
+                return None
+            self.check_extends(kept_note, head, root_at, verifiers)
+            return None if kept.size == head.size else note
+
+        self._store.replace(self._head_name, extend)
+        return None if larger else note
+
+    def check_extends(
+        self,
+        kept_note: bytes,
+        head: Checkpoint,
+        root_at: Callable[[int], bytes],
+        verifiers: list[VerifierKey] | None = None,
+    ) -> None:
+        """Raises DamageError where `head` does not extend the head in `kept_note` (see `sign_head`)."""
+        kept = open_by_any(kept_note, verifiers or [self.verifier])
+        if kept.origin != head.origin:
+            raise DamageError(
+                f"This key last signed for {kept.origin}, not for {head.origin}.",
+                "Name the right one with --key.",
+            )
+        if kept.size > head.size:
+            raise DamageError(
+                f"The log holds {head.size} entries, but this key signed a head of {kept.size}.",
+                "The ledger was rolled back; restore it from a newer copy before writing on.",
+            )
+        if root_at(kept.size) != kept.root:
+            raise DamageError(
+                f"The log is not an extension of the head of {kept.size} entries that this key signed.",
+                "The ledger was forked or rewritten; stop writing and compare it with a copy.",
+            )
+
+
+def open_by_any(note: bytes, verifiers: list[VerifierKey]) -> Checkpoint:
+    """A checkpoint that one of the ledger's successive keys signed. Raises DamageError."""
+    for older in verifiers[:-1]:
+        try:
+            return open_checkpoint(note, older)
+        except DamageError:
+            continue
+    return open_checkpoint(note, verifiers[-1])
+
+
+def create_key(path: Path, origin: str) -> SignerKey:
+    """A new key, written with mode 0600 and never over an existing file."""
+    signer = SignerKey.generate(origin)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise UsageError(
+            f"There is a key at {path} already.", "Choose another place with --key, or keep using it."
+        ) from None
+    except OSError as error:
+        raise OutsideError(f"The key cannot be written to {path}: {error.strerror}.") from None
+    with os.fdopen(descriptor, "w") as file:
+        file.write(signer.to_text() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return signer
+
+
+def find_key(ledger: Path | None, given: Path | None, key_id: str | None = None) -> Path | None:
+    """Where the signing key is, or None where there is none.
+
+    As given, else from the environment, else beside a local ledger, else in the user's configuration
+    folder under the key's id.
+    """
+    if given is not None:
+        return given
+    if os.environ.get(KEY_VARIABLE):
+        return Path(os.environ[KEY_VARIABLE])
+    if ledger is not None and (beside := default_key_path(ledger)).exists():
+        return beside
+    if key_id is not None and (kept := config_folder() / f"{key_id}.key").exists():
+        return kept
+    return None
+
+
+def default_key_path(ledger: Path) -> Path:
+    """Beside the ledger folder, never inside."""
+    return ledger.resolve().with_name(ledger.resolve().name + ".key")
+
+
+def config_folder() -> Path:
+    """The user's configuration folder for this program."""
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "decision-ledger"
+
+
+def _read_key(path: Path) -> SignerKey:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            text = file.read(MAX_KEY_BYTES)
+    except FileNotFoundError:
+        raise UsageError(
+            f"There is no signing key at {path}.",
+            "Name it with --key or DECISION_LEDGER_KEY; only `init` makes a new one.",
+        ) from None
+    except OSError as error:
+        raise UsageError(f"The signing key at {path} cannot be read: {error.strerror}.") from None
+    try:
+        return SignerKey.from_text(text.decode().strip())
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not a signing key.", "It holds one line, PRIVATE+KEY+….") from None

@@ -1,0 +1,1 @@
+"""Questions to what is sealed: SQL, traces, proofs."""

@@ -1,0 +1,98 @@
+"""What ingest hands to the writer: decoded messages of one offset key, and what became of each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ledger.format.manifest import OffsetKey
+
+ACCEPTED: Final = 0
+IGNORED: Final = 1
+REJECTED: Final = 2
+DUPLICATE: Final = 3
+STATUS_NAMES: Final = {IGNORED: "ignored", REJECTED: "rejected", DUPLICATE: "duplicate"}
+
+Status = Literal["rejected", "duplicate", "ignored"]
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """Why a message was not accepted. `payload` is the message after masking, rejected ones only."""
+
+    reason: str
+    part: int | None = None
+    field: str | None = None
+    payload: bytes | None = None
+
+
+@dataclass(slots=True)
+class Stretch:
+    """Messages [start, end) of one key.
+
+    `offsets` (int64, ascending) and `values` (as received) have one element per message, `status`
+    (uint8) its fate so far. `events` has `ledger.events.ARROW_SCHEMA` with all coordinates set;
+    `message` (int64, ascending) says which message each event row came from. `aside` holds a
+    reason for every message whose status is not ACCEPTED, by message position.
+    `replays` are the dead letters, each a sealed path and a row there, that the messages come from: one
+    for each message. `prefix_at(k)` gives a file's (bytes read, hex SHA-256) after the first k messages.
+    """
+
+    key: OffsetKey
+    start: int
+    end: int
+    offsets: npt.NDArray[np.int64]
+    values: pa.LargeBinaryArray
+    status: npt.NDArray[np.uint8]
+    events: pa.Table
+    message: npt.NDArray[np.int64]
+    aside: dict[int, SetAside] = field(default_factory=dict)
+    skipped: list[tuple[int, int]] = field(default_factory=list)
+    lost: list[tuple[int, int]] = field(default_factory=list)
+    read_bytes: int | None = None
+    prefix: str | None = None
+    prefix_at: Callable[[int], tuple[int, str]] | None = None
+    replays: Sequence[tuple[str, int]] | None = None
+
+    def digest(self, message: int) -> str:
+        """Hex SHA-256 of a message as it was received."""
+        return hashlib.sha256(self.values[message].as_buffer()).hexdigest()
+
+    def divide(self, messages: int) -> tuple[Stretch, Stretch]:
+        """Cut after the first `messages` messages; both halves stand for themselves."""
+        edge = int(self.offsets[messages])
+        row = int(np.searchsorted(self.message, messages))
+        first_bytes, first_prefix = (
+            self.prefix_at(messages) if self.prefix_at is not None else (self.read_bytes, self.prefix)
+        )
+        first = Stretch(
+            self.key, self.start, edge, self.offsets[:messages], self.values.slice(0, messages),
+            self.status[:messages], self.events.slice(0, row), self.message[:row],
+            {at: why for at, why in self.aside.items() if at < messages},
+            _below(self.skipped, edge), _below(self.lost, edge), first_bytes, first_prefix, self.prefix_at,
+            None if self.replays is None else self.replays[:messages],
+        )  # fmt: skip
+        tail_at = self.prefix_at
+        second = Stretch(
+            self.key, edge, self.end, self.offsets[messages:], self.values.slice(messages),
+            self.status[messages:], self.events.slice(row), self.message[row:] - messages,
+            {at - messages: why for at, why in self.aside.items() if at >= messages},
+            _from(self.skipped, edge), _from(self.lost, edge), self.read_bytes, self.prefix,
+            None if tail_at is None else lambda k: tail_at(k + messages),
+            None if self.replays is None else self.replays[messages:],
+        )  # fmt: skip
+        return first, second
+
+
+def _below(ranges: list[tuple[int, int]], edge: int) -> list[tuple[int, int]]:
+    return [(start, min(end, edge)) for start, end in ranges if start < edge]
+
+
+def _from(ranges: list[tuple[int, int]], edge: int) -> list[tuple[int, int]]:
+    return [(max(start, edge), end) for start, end in ranges if end > edge]

@@ -1,0 +1,1 @@
+"""Work on sealed files: small ones merged, left-overs removed."""
