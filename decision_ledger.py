@@ -10,16 +10,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
 import ingest.cli
 import ledger.cli
 from ingest.adapters import adapter
-from ingest.intakes import read_intake
-from ingest.pipeline import Pipeline
-from ingest.sample_day import SampleDay
-from ingest.sources.files.source import FileSource
 from ledger.console import (
     ConfigOption,
     JsonOption,
@@ -31,15 +26,7 @@ from ledger.console import (
     shared,
 )
 from ledger.errors import UsageError
-from ledger.format.manifest import SegmentRef
 from ledger.format.plain_text import plain_lines
-from ledger.log.signing import SigningKey, create_key, default_key_path
-from ledger.query.evidence import verify_bundle
-from ledger.query.trace import render
-from ledger.reader import Ledger
-from ledger.storage.local_store import LocalStore
-from ledger.verify.verification import verify
-from ledger.writer import Writer, create_ledger
 
 DENIES = "SELECT reason, count(*) AS denies FROM decisions GROUP BY 1 ORDER BY 2 DESC"
 
@@ -47,6 +34,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    # Plain help: what draws boxes takes longer to load than all else together.
+    rich_markup_mode=None,
     help="A flight recorder for the authority of AI agents.",
 )
 
@@ -61,7 +50,6 @@ def program(
     """A flight recorder for the authority of AI agents: sealed, queried, proved."""
     del config  # its callback took it in
     shared.ledger, shared.json, shared.verbose = ledger_, as_json, verbose
-    configure_logs(verbose)
 
 
 @app.command()
@@ -74,6 +62,7 @@ def demo(
 
     Example: decision-ledger demo --dir demo-ledger
     """
+    configure_logs(shared.verbose)
     del no_dashboard  # there is no dashboard yet: the demo always ends by itself
     place = folder or Path(tempfile.mkdtemp(prefix="decision-ledger-demo-"))
     if (place / "ledger").exists():
@@ -91,6 +80,8 @@ class Demo:
     """The story that `demo` tells, step by step, on a generated day of a small company's agents."""
 
     def __init__(self, place: Path, out: Any) -> None:
+        from ingest.sample_day import SampleDay
+
         self.place = place
         self.out = out
         self.folder = place / "ledger"
@@ -117,6 +108,15 @@ class Demo:
         }  # fmt: skip
 
     def _seal(self) -> int:
+        import orjson
+
+        from ingest.intakes import read_intake
+        from ingest.pipeline import Pipeline
+        from ingest.sources.files.source import FileSource
+        from ledger.log.signing import SigningKey, create_key, default_key_path
+        from ledger.storage.local_store import LocalStore
+        from ledger.writer import Writer, create_ledger
+
         self._say("1. A day of decisions is generated, and a new ledger made")
         wire = self.place / "decisions.jsonl"
         wire.write_bytes(b"".join(orjson.dumps(event) + b"\n" for event in self.day.events()))
@@ -141,6 +141,10 @@ class Demo:
         return totals.events
 
     def _look(self) -> tuple[str, int]:
+        from ledger.query.trace import render
+        from ledger.reader import Ledger
+        from ledger.verify.verification import verify
+
         with Ledger.open(str(self.folder)) as opened:
             vkey, size = opened.state.key.text, opened.size
             report = verify(opened.store, vkey=opened.state.key)
@@ -162,6 +166,9 @@ class Demo:
         return vkey, size
 
     def _prove(self, vkey: str) -> Path:
+        from ledger.query.evidence import verify_bundle
+        from ledger.reader import Ledger
+
         bundle = self.place / "evidence.json"
         with Ledger.open(str(self.folder)) as opened:
             denied = opened.sql(
@@ -180,6 +187,11 @@ class Demo:
         return bundle
 
     def _tamper(self, vkey: str) -> list[str]:
+        from ledger.format.manifest import SegmentRef
+        from ledger.reader import Ledger
+        from ledger.storage.local_store import LocalStore
+        from ledger.verify.verification import verify
+
         copy = self.place / "tampered-copy"
         shutil.copytree(self.folder, copy)
         with Ledger.open(str(copy)) as opened:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import pyarrow as pa
 import typer
 
-from ingest.adapters import FIELD_MAPS, adapter
+from ingest.adapters import adapter, field_map
+from ingest.defaults import BATCH_ROWS, BATCH_SECONDS, SASL_MECHANISMS, SECURITY_PROTOCOLS
 from ingest.ingestion import (
-    PACE,
     FormatOption,
     IntakeOption,
     RowsOption,
@@ -21,14 +20,7 @@ from ingest.ingestion import (
     ingested,
     worker_name,
 )
-from ingest.intakes import read_intake
-from ingest.letters import rejected_of
 from ingest.letters_cli import letters_app
-from ingest.pipeline import Pace
-from ingest.sources.files.source import FilePosition, FileSource
-from ingest.sources.kafka.security import MECHANISMS, PROTOCOLS, KafkaSecurity
-from ingest.sources.kafka.settings import KafkaSettings
-from ingest.sources.kafka.source import KafkaSource
 from ledger.console import (
     JsonOption,
     KeyOption,
@@ -40,10 +32,11 @@ from ledger.console import (
     store_at,
 )
 from ledger.errors import UsageError
-from ledger.events import FIELDS
-from ledger.format.manifest import OffsetKey
 from ledger.format.plain_text import plain
-from ledger.writer import Writer
+
+if TYPE_CHECKING:
+    from ingest.sources.files.source import FileSource
+
 
 CHECK_BYTES: Final = 16 * 1024 * 1024
 
@@ -69,8 +62,8 @@ def ingest_file(
     explain: Annotated[bool, typer.Option("--explain", help="Say which field came from where.")] = False,
     intake: IntakeOption = None,
     writer_name: WriterOption = None,
-    batch_rows: RowsOption = PACE.rows,
-    batch_seconds: SecondsOption = PACE.seconds,
+    batch_rows: RowsOption = BATCH_ROWS,
+    batch_seconds: SecondsOption = BATCH_SECONDS,
     ledger: LedgerOption = None,
     key: KeyOption = None,
     as_json: JsonOption = False,
@@ -79,6 +72,12 @@ def ingest_file(
 
     Example: decision-ledger ingest file decisions.jsonl.gz --format opa
     """
+    from ingest.intakes import read_intake
+    from ingest.pipeline import Pace
+    from ingest.sources.files.source import FilePosition, FileSource
+    from ledger.format.manifest import OffsetKey
+    from ledger.writer import Writer
+
     settings = read_intake(intake, paths[0] if paths[0] != "-" else "stdin")
     reader = adapter(format_, settings.options)
     writer = Writer(store_at(ledger), signing_key(ledger, key), name=writer_name or worker_name())
@@ -101,6 +100,8 @@ def ingest_file(
 
 def _tell_of_rejected(ledger: str | None, source: FileSource, format_: str) -> None:
     """Nothing was new: where messages of these inputs were refused before, say what to do about them."""
+    from ingest.letters import rejected_of
+
     topics = sorted({key.topic for key in source.keys})
     with open_ledger(ledger, None) as opened:
         rejected = rejected_of(opened, topics)
@@ -126,7 +127,7 @@ def ingest_kafka(
         Path | None, typer.Option("--client-config", help="A TOML file of kafka-python settings: SASL, TLS.")
     ] = None,
     security_protocol: Annotated[
-        str | None, typer.Option("--security-protocol", help=f"One of {', '.join(PROTOCOLS)}.")
+        str | None, typer.Option("--security-protocol", help=f"One of {', '.join(SECURITY_PROTOCOLS)}.")
     ] = None,
     ssl_ca: Annotated[Path | None, typer.Option("--ssl-ca", help="CA certificates to trust, PEM.")] = None,
     ssl_cert: Annotated[Path | None, typer.Option("--ssl-cert", help="Our certificate, PEM.")] = None,
@@ -135,7 +136,7 @@ def ingest_kafka(
         Path | None, typer.Option("--ssl-key-password-file", help="A file with that key's password.")
     ] = None,
     sasl_mechanism: Annotated[
-        str | None, typer.Option("--sasl-mechanism", help=f"One of {', '.join(MECHANISMS)}.")
+        str | None, typer.Option("--sasl-mechanism", help=f"One of {', '.join(SASL_MECHANISMS)}.")
     ] = None,
     sasl_username: Annotated[
         str | None, typer.Option("--sasl-username", help="The user to log in as.")
@@ -145,8 +146,8 @@ def ingest_kafka(
     ] = None,
     intake: IntakeOption = None,
     writer_name: WriterOption = None,
-    batch_rows: RowsOption = PACE.rows,
-    batch_seconds: SecondsOption = PACE.seconds,
+    batch_rows: RowsOption = BATCH_ROWS,
+    batch_seconds: SecondsOption = BATCH_SECONDS,
     ledger: LedgerOption = None,
     key: KeyOption = None,
     as_json: JsonOption = False,
@@ -155,6 +156,14 @@ def ingest_kafka(
 
     Example: decision-ledger ingest kafka --bootstrap localhost:9092 --topic decisions
     """
+    from ingest.intakes import read_intake
+    from ingest.pipeline import Pace
+    from ingest.sources.kafka.security import KafkaSecurity
+    from ingest.sources.kafka.settings import KafkaSettings
+    from ingest.sources.kafka.source import KafkaSource
+    from ledger.format.manifest import OffsetKey
+    from ledger.writer import Writer
+
     security = KafkaSecurity(
         security_protocol, ssl_ca, ssl_cert, ssl_key, ssl_key_password_file,
         sasl_mechanism, sasl_username, sasl_password_file,
@@ -192,6 +201,11 @@ def ingest_check(
 
     Example: decision-ledger ingest check sample.jsonl --format opa
     """
+    import pyarrow as pa
+
+    from ingest.intakes import read_intake
+    from ledger.events import FIELDS
+
     if not file.is_file():
         raise UsageError(f"There is no file {file}.", "Name a sample with one message a line.")
     settings = read_intake(intake, str(file))
@@ -210,7 +224,7 @@ def ingest_check(
         "ignored": len(decoded.ignored),
         "fields": {name: count for name, count in filled.items() if count},
         "empty": [name for name, count in filled.items() if not count],
-        "from": [{"pointer": pointer, "field": name} for pointer, name in FIELD_MAPS[format_]],
+        "from": [{"pointer": pointer, "field": name} for pointer, name in field_map(format_)],
     }
     text = [f"{len(lines)} messages gave {len(decoded.events)} events; {len(decoded.rejected)} rejected."]
     text += [
@@ -226,7 +240,7 @@ def ingest_check(
 
 
 def _field_map(format_: str) -> str:
-    rows = [f"  {pointer:<52} -> {name}" for pointer, name in FIELD_MAPS[format_]]
+    rows = [f"  {pointer:<52} -> {name}" for pointer, name in field_map(format_)]
     return "\n".join([f"Fields of the format {format_}:", *rows])
 
 

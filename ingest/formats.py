@@ -7,8 +7,9 @@ from typing import Final
 
 import pyarrow as pa
 
-from ingest.adapters import NAMES, adapter
+from ingest.adapters import adapter
 from ingest.decoded import Adapter, Decoded, Limits
+from ingest.defaults import FORMATS
 
 SAMPLE_MESSAGES: Final = 16
 SAMPLE_MESSAGE_BYTES: Final = 262_144
@@ -41,7 +42,7 @@ class SampledAdapter:
         values = pa.array(self.refused, pa.large_binary())
         usable = {
             name: len(set(adapter(name).decode(values, limits, now).message.tolist()))
-            for name in NAMES
+            for name in FORMATS
             if name != self.name
         }
         return sorted(

@@ -9,24 +9,23 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ingest.adapters import NAMES
-from ingest.decoded import Adapter
-from ingest.formats import SampledAdapter
-from ingest.intakes import IntakeSettings, check_classes
-from ingest.maintenance import Maintenance
-from ingest.pipeline import Pace, Pipeline, Totals
-from ingest.sources import Source
-from ledger.console import answer, note, shared
+from ingest.defaults import FORMATS
+from ledger.console import answer, configure_logs, note, shared
 from ledger.errors import UsageError
-from ledger.writer import Writer
 
-PACE: Final = Pace()
+if TYPE_CHECKING:
+    from ingest.decoded import Adapter
+    from ingest.intakes import IntakeSettings
+    from ingest.pipeline import Pace, Pipeline, Totals
+    from ingest.sources import Source
+    from ledger.writer import Writer
 
-FormatOption = Annotated[str, typer.Option("--format", help=f"One of {', '.join(NAMES)}.")]
+
+FormatOption = Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")]
 IntakeOption = Annotated[
     Path | None, typer.Option("--intake", help="A TOML file: what this intake may deliver, and mappings.")
 ]
@@ -43,6 +42,12 @@ def ingested(
     Raises:
         UsageError: nothing at all of a bounded source could be used. It was set aside all the same.
     """
+    from ingest.formats import SampledAdapter
+    from ingest.intakes import check_classes
+    from ingest.maintenance import Maintenance
+    from ingest.pipeline import Pipeline
+
+    configure_logs(shared.verbose)
     check_classes(settings, writer.classes())
     maintenance = Maintenance(writer, source)
     show = sys.stderr.isatty() and not as_json and not shared.json
@@ -105,6 +110,8 @@ def _graceful(pipeline: Pipeline) -> Iterator[None]:
 
 def _report(totals: Totals, formats: list[str] | None, as_json: bool) -> None:
     """Print what a run sealed; `formats` are what unusable messages look like."""
+    from ingest.pipeline import Totals
+
     value: dict[str, object] = {name: getattr(totals, name) for name in Totals.__slots__}
     if formats is not None:
         value["looks_like"] = formats

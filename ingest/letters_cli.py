@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-import orjson
 import typer
 
-from ingest import letters
 from ingest.adapters import adapter
 from ingest.ingestion import FormatOption, IntakeOption, worker_name
-from ingest.intakes import check_classes, read_intake
-from ingest.replay import replay
 from ledger.console import (
     AtOption,
     JsonOption,
@@ -25,7 +21,6 @@ from ledger.console import (
     table_text,
 )
 from ledger.format.plain_text import plain
-from ledger.writer import Writer
 
 LETTER_ROWS: Final = 1_000
 
@@ -33,7 +28,7 @@ letters_app = typer.Typer(no_args_is_help=True, help="Messages that were set asi
 
 
 @letters_app.command("list")
-def letters_list(  # noqa: PLR0917 - the parser calls it by name, one parameter per option
+def letters_list(
     status: Annotated[
         str, typer.Option("--status", help="rejected, duplicate, ignored, replayed or all.")
     ] = "rejected",
@@ -47,6 +42,8 @@ def letters_list(  # noqa: PLR0917 - the parser calls it by name, one parameter 
 
     Example: decision-ledger deadletters list --status all
     """
+    from ingest import letters
+
     with open_ledger(ledger, vkey) as opened:
         rows, of = letters.listed(opened, status, limit, at)
     columns = ["id", "time", "status", "topic", "partition", "record_offset", "reason", "field", "replayed"]
@@ -65,6 +62,8 @@ def letters_show(
 
     Example: decision-ledger deadletters show 5f0c…a1:0
     """
+    from ingest import letters
+
     with open_ledger(ledger, vkey) as opened:
         row = letters.shown(opened, letter)
     text = "\n".join(f"{name:<14} {_printable(value)}" for name, value in row.items() if value is not None)
@@ -72,7 +71,7 @@ def letters_show(
 
 
 @letters_app.command("replay")
-def letters_replay(  # noqa: PLR0917 - the parser calls it by name, one parameter per option
+def letters_replay(
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="None: all rejected ones.")] = None,
     format_: FormatOption = "native",
     intake: IntakeOption = None,
@@ -85,6 +84,10 @@ def letters_replay(  # noqa: PLR0917 - the parser calls it by name, one paramete
 
     Example: decision-ledger deadletters replay --format opa --intake fixed.toml
     """
+    from ingest.intakes import check_classes, read_intake
+    from ingest.replay import replay
+    from ledger.writer import Writer
+
     settings = read_intake(intake, "replay")
     writer = Writer(store_at(ledger), signing_key(ledger, key), name=worker_name())
     check_classes(settings, writer.classes())
@@ -99,4 +102,6 @@ def letters_replay(  # noqa: PLR0917 - the parser calls it by name, one paramete
 
 
 def _printable(value: object) -> str:
+    import orjson
+
     return plain(value if isinstance(value, str) else orjson.dumps(value, default=str).decode())

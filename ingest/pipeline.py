@@ -20,6 +20,7 @@ import structlog
 from ingest.authority import Intake, apply
 from ingest.chunk import Chunk
 from ingest.decoded import Adapter, Limits
+from ingest.defaults import BATCH_ROWS, BATCH_SECONDS
 from ingest.sources import Source
 from ingest.sources.files.lines import LongLineChunk
 from ingest.stretches import stretch_of
@@ -27,9 +28,7 @@ from ledger.format.manifest import Append, OffsetKey
 from ledger.sealing.batch import Stretch
 from ledger.writer import TICK_SECONDS, Writer
 
-BATCH_ROWS: Final = 50_000
 BATCH_BYTES: Final = 64 * 1024 * 1024
-BATCH_SECONDS: Final = 1.0
 POLL_SECONDS: Final = 0.2
 
 log = structlog.get_logger()

@@ -6,11 +6,10 @@ import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ledger.answer_formats import WRITERS
 from ledger.config_cli import config_app
 from ledger.console import (
     AtOption,
@@ -29,27 +28,16 @@ from ledger.console import (
     store_at,
     table_text,
 )
+from ledger.defaults import LEFT_OVER_SECONDS, MAX_TRACE_EVENTS, QUERY_SECONDS
 from ledger.errors import LedgerError, UsageError
 from ledger.evidence_cli import evidence_app
-from ledger.format.checkpoint import Checkpoint
-from ledger.format.note import VerifierKey, is_key_name
 from ledger.format.plain_text import plain
-from ledger.founding import found_ledger
-from ledger.log.pins import Pins, read_vkey
-from ledger.log.retention_classes import read_classes
-from ledger.log.signing import SigningKey, default_key_path, find_key
-from ledger.query.committed_files import duckdb_snippet, polars_snippet
-from ledger.query.engine import QueryLimits
-from ledger.query.trace import MAX_TRACE_EVENTS, render
-from ledger.storage.stores import open_store
-from ledger.upkeep.compaction import Compaction
-from ledger.upkeep.left_overs import LEFT_OVER_AGE
-from ledger.upkeep.left_overs import gc as collect
-from ledger.verify.heads import parse_kept
-from ledger.verify.verification import verify
-from ledger.writer import Writer
 
-SNIPPETS = {"duckdb": duckdb_snippet, "polars": polars_snippet}
+if TYPE_CHECKING:
+    from ledger.format.checkpoint import Checkpoint
+    from ledger.format.note import VerifierKey
+    from ledger.log.pins import Pins
+    from ledger.log.signing import SigningKey
 
 
 def register(program: typer.Typer) -> None:
@@ -77,6 +65,12 @@ def init(
 
     Example: decision-ledger init --origin example.org/prod
     """
+    from ledger.format.note import is_key_name
+    from ledger.founding import found_ledger
+    from ledger.log.pins import Pins
+    from ledger.log.retention_classes import read_classes
+    from ledger.log.signing import default_key_path, find_key
+
     if not is_key_name(origin):
         raise UsageError(
             f"{origin!r} cannot be a ledger's name.",
@@ -142,7 +136,7 @@ def sql(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the answer to this file.")
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Give up after so many seconds.")] = 60.0,
+    seconds: Annotated[float, typer.Option(help="Give up after so many seconds.")] = QUERY_SECONDS,
     vkey: VkeyOption = None,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
@@ -151,6 +145,9 @@ def sql(
 
     Example: decision-ledger sql "SELECT decision, count(*) FROM decisions GROUP BY 1"
     """
+    from ledger.answer_formats import WRITERS
+    from ledger.query.engine import QueryLimits
+
     chosen = "json" if (as_json or shared.json) and format_ == "table" else format_
     if chosen not in WRITERS:
         raise UsageError(f"There is no format {chosen!r}.", "Use table, csv, json or parquet.")
@@ -179,6 +176,8 @@ def trace(
 
     Example: decision-ledger trace 4bf92f3577b34da6a3ce929d0e0e4736
     """
+    from ledger.query.trace import render
+
     with open_ledger(ledger, vkey) as opened:
         tree = opened.trace(trace_id, at=at, skip=skip, limit=limit)
     answer(tree.as_json(), render(tree), as_json)
@@ -197,13 +196,16 @@ def files(
 
     Example: decision-ledger files --format duckdb
     """
-    if format_ not in ("list", "json", *SNIPPETS):
-        raise UsageError(f"There is no format {format_!r}.", f"Use list, json, {' or '.join(SNIPPETS)}.")
+    from ledger.query.committed_files import duckdb_snippet, polars_snippet
+
+    snippets = {"duckdb": duckdb_snippet, "polars": polars_snippet}
+    if format_ not in ("list", "json", *snippets):
+        raise UsageError(f"There is no format {format_!r}.", f"Use list, json, {' or '.join(snippets)}.")
     with open_ledger(ledger, vkey) as opened:
         found, root, size = opened.committed(at), opened.store.url, at or opened.size
     value = {"ledger": root, "size": size, "files": [one.to_json(root) for one in found]}
-    if format_ in SNIPPETS:
-        text = SNIPPETS[format_](found, root)
+    if format_ in snippets:
+        text = snippets[format_](found, root)
     else:
         columns = ["file", "kind", "retention", "date", "rows", "bytes"]
         text = table_text(columns, [[one.to_json(root)[name] for name in columns] for one in found])
@@ -236,6 +238,10 @@ def verify_command(
 
     Example: decision-ledger verify --vkey example.org/prod+1a2b3c4d+AY… --save-head last.head
     """
+    from ledger.log.pins import Pins, read_vkey
+    from ledger.storage.stores import open_store
+    from ledger.verify.verification import verify
+
     if sum((full, sample is not None, since is not None)) > 1:
         raise UsageError("--full, --sample and --since exclude each other.", "Choose one.")
     url = ledger_url(ledger)
@@ -273,6 +279,9 @@ def compact(ledger: LedgerOption = None, key: KeyOption = None, as_json: JsonOpt
 
     Example: decision-ledger compact
     """
+    from ledger.upkeep.compaction import Compaction
+    from ledger.writer import Writer
+
     writer = Writer(store_at(ledger), signing_key(ledger, key), name="compact", remember=False)
     before = len(writer.state.files)
     compaction = Compaction(writer)
@@ -293,7 +302,7 @@ def compact(ledger: LedgerOption = None, key: KeyOption = None, as_json: JsonOpt
 def gc(
     older_than: Annotated[
         float, typer.Option("--older-than", help="Spare left-overs younger than so many seconds.")
-    ] = LEFT_OVER_AGE.total_seconds(),
+    ] = LEFT_OVER_SECONDS,
     ledger: LedgerOption = None,
     key: KeyOption = None,
     as_json: JsonOption = False,
@@ -302,6 +311,9 @@ def gc(
 
     Example: decision-ledger gc
     """
+    from ledger.upkeep.left_overs import gc as collect
+    from ledger.writer import Writer
+
     writer = Writer(store_at(ledger), signing_key(ledger, key), name="gc", remember=False)
     left, swept = collect(writer, age=timedelta(seconds=older_than))
     answer(
@@ -313,6 +325,8 @@ def gc(
 
 def _save_head(path: Path, note: bytes) -> None:
     """Keep a head; only another head is written over."""
+    from ledger.verify.heads import parse_kept
+
     if path.exists() and path.stat().st_size:
         parse_kept(path.read_bytes())
     path.write_bytes(note)
@@ -322,6 +336,9 @@ def _trusted(
     url: str, pins: Pins, vkey: str | None, key: Path | None
 ) -> tuple[VerifierKey | None, list[Checkpoint], str | None]:
     """The key to verify under, the heads that this user and the signing key remember, and a warning."""
+    from ledger.log.pins import read_vkey
+    from ledger.log.signing import SigningKey, find_key
+
     folder = local_folder(url)
     path = find_key(folder, key)
     signing: SigningKey | None = None

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from ledger.console import JsonOption, KeyOption, LedgerOption, answer, signing_key, store_at
+from ledger.defaults import CONFIG_NAMES
 from ledger.errors import UsageError
-from ledger.format.manifest import Config
-from ledger.log.retention_classes import (
-    CLASSES,
-    check_successor,
-    classes_in_force,
-    classes_json,
-    read_classes,
-)
-from ledger.writer import Writer
-
-NAMES: Final = (CLASSES,)
-"""What can be sealed so far."""
 
 config_app = typer.Typer(no_args_is_help=True, help="What a ledger's computations and retention go by.")
 
 
 @config_app.command("load")
 def config_load(
-    name: Annotated[str, typer.Argument(help=f"One of {', '.join(NAMES)}.")],
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(CONFIG_NAMES)}.")],
     file: Annotated[Path, typer.Argument(help="TOML or JSON.")],
     ledger: LedgerOption = None,
     key: KeyOption = None,
@@ -38,8 +27,12 @@ def config_load(
 
     Example: decision-ledger config load classes classes.toml
     """
-    if name not in NAMES:
-        raise UsageError(f"There is no configuration {name!r}.", f"Load one of {', '.join(NAMES)}.")
+    from ledger.format.manifest import Config
+    from ledger.log.retention_classes import check_successor, classes_in_force, classes_json, read_classes
+    from ledger.writer import Writer
+
+    if name not in CONFIG_NAMES:
+        raise UsageError(f"There is no configuration {name!r}.", f"Load one of {', '.join(CONFIG_NAMES)}.")
     classes = read_classes(file)
     writer = Writer(store_at(ledger), signing_key(ledger, key), name="config", remember=False)
     before = classes_in_force(writer.state, writer.store)

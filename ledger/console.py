@@ -16,22 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import orjson
-import structlog
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from typer.exceptions import TyperException
 
 from ledger.errors import LedgerError, UsageError
-from ledger.format.note import VerifierKey
 from ledger.format.plain_text import plain, plain_json, plain_lines
-from ledger.log.signing import SigningKey, find_key
 from ledger.settings.files import CONFIG_VARIABLE, settings
 from ledger.settings.option_names import command_of
-from ledger.storage.store import Store
-from ledger.storage.stores import open_store
+
+if TYPE_CHECKING:
+    from ledger.log.signing import SigningKey
+    from ledger.storage.store import Store
+
 
 if TYPE_CHECKING:
     from ledger.query.engine import QueryLimits
@@ -97,18 +93,22 @@ def ledger_url(given: str | None) -> str:
 
 def store_at(given: str | None) -> Store:
     """The store of the ledger's URL."""
+    from ledger.storage.stores import open_store
+
     return open_store(ledger_url(given))
 
 
 def open_ledger(given: str | None, vkey: str | None, limits: QueryLimits | None = None) -> Ledger:
     """The ledger for a command that reads: pinned by `vkey`, or by what this user keeps."""
-    from ledger.reader import Ledger  # noqa: PLC0415 - not every command reads
+    from ledger.reader import Ledger
 
     return Ledger.open(ledger_url(given), vkey=vkey, limits=limits)
 
 
 def signing_key(given_ledger: str | None, given_key: Path | None, key_id: str | None = None) -> SigningKey:
     """The signing key, found as docs/commands.md says. Raises UsageError where there is none."""
+    from ledger.log.signing import SigningKey, find_key
+
     local = local_folder(ledger_url(given_ledger))
     path = find_key(local, given_key, key_id or _key_id(given_ledger))
     if path is None:
@@ -121,6 +121,10 @@ def signing_key(given_ledger: str | None, given_key: Path | None, key_id: str | 
 
 def _key_id(given_ledger: str | None) -> str | None:
     """Eight hex digits by which the user's configuration folder names this ledger's key."""
+    import orjson
+
+    from ledger.format.note import VerifierKey
+
     note = store_at(given_ledger).read("ledger.json")
     try:
         vkey = orjson.loads(note or b"{}")["vkey"]
@@ -146,6 +150,10 @@ def answer(value: Mapping[str, Any] | list[Any], text: str, as_json: bool) -> No
 
 def table_text(columns: list[str], rows: Iterable[Iterable[Any]]) -> str:
     """Rows as an aligned table; cells are plain text on one line, never markup."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(Text(plain(column)), overflow="fold")
@@ -223,6 +231,8 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
 
 def configure_logs(verbose: bool) -> None:
     """Logs as key=value lines on stderr; secrets are never passed to them."""
+    import structlog
+
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

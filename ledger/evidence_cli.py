@@ -10,14 +10,12 @@ import typer
 from ledger.console import AtOption, JsonOption, LedgerOption, VkeyOption, answer, open_ledger
 from ledger.errors import UsageError
 from ledger.format.plain_text import plain
-from ledger.log.pins import read_vkey
-from ledger.query import evidence
 
 evidence_app = typer.Typer(no_args_is_help=True, help="Proofs for people who do not trust us.")
 
 
 @evidence_app.command("export")
-def evidence_export(  # noqa: PLR0917 - the parser calls it by name, one parameter per option
+def evidence_export(
     ids: Annotated[list[str], typer.Argument(help="event_id, or <source>#<event_id>.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The bundle's file.")],
     at: AtOption = None,
@@ -53,6 +51,9 @@ def evidence_verify(
 
     Example: decision-ledger evidence verify bundle.json --vkey example.org/prod+1a2b3c4d+AY…
     """
+    from ledger.log.pins import read_vkey
+    from ledger.query import evidence
+
     if not file.is_file():
         raise UsageError(f"There is no file {file}.", "Name an evidence bundle.")
     proved = evidence.verify_bundle(file.read_bytes(), read_vkey(vkey).text)
@@ -67,7 +68,7 @@ def evidence_verify(
 
 
 @evidence_app.command("tlog-proof")
-def evidence_tlog_proof(  # noqa: PLR0917 - the parser calls it by name, one parameter per option
+def evidence_tlog_proof(
     event_id: Annotated[str, typer.Argument(metavar="ID", help="event_id, or <source>#<event_id>.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The proof's file.")],
     at: AtOption = None,
@@ -79,6 +80,8 @@ def evidence_tlog_proof(  # noqa: PLR0917 - the parser calls it by name, one par
 
     Example: decision-ledger evidence tlog-proof 7f9c2ba4e88f827d -o proof.txt
     """
+    from ledger.query import evidence
+
     with open_ledger(ledger, vkey) as opened:
         place = evidence.locate(opened, [event_id], at)[0]
         index = opened.state.originals[place.segment].entry

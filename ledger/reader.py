@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import pyarrow as pa
-
+from ledger.defaults import MAX_TRACE_EVENTS
 from ledger.errors import DamageError, UsageError
 from ledger.format.manifest import (
     DeadLetterRef,
@@ -17,18 +16,20 @@ from ledger.format.manifest import (
 )
 from ledger.format.note import VerifierKey
 from ledger.format.state import LiveFile, LogState
-from ledger.log.catalogue import catalogue_path
+from ledger.log.catalogue_due import catalogue_path
 from ledger.log.commit_log import SealedLog, open_log
 from ledger.log.pins import Pins, read_vkey
-from ledger.query.committed_files import KINDS, CommittedFile, committed
-from ledger.query.engine import Parameters, Query, QueryFile, QueryLimits, connect
 from ledger.query.lag import noted_lag
-from ledger.query.trace import COLUMNS, DECISIONS, MAX_TRACE_EVENTS, Trace, Whole, trace_tree
 from ledger.storage.copied_files import LocalFiles
 from ledger.storage.store import Store
 from ledger.storage.stores import open_store
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ledger.query.committed_files import CommittedFile
+    from ledger.query.engine import Parameters, Query, QueryFile, QueryLimits
+    from ledger.query.trace_nodes import Trace
     from ledger.storage.remote_files import RemoteFiles
     from ledger.verify.verification import Report
 
@@ -41,7 +42,7 @@ class Ledger:
         store: Store,
         sealed: SealedLog,
         pinned: VerifierKey | None,
-        limits: QueryLimits,
+        limits: QueryLimits | None,
         pins: Pins | None = None,
     ) -> None:
         self.store = store
@@ -75,7 +76,7 @@ class Ledger:
         if pins is not None:
             pins.check(sealed.head, sealed.tree.root)
             pins.keep_head(sealed.note, sealed.head)
-        opened = cls(store, sealed, pinned, limits or QueryLimits(), pins)
+        opened = cls(store, sealed, pinned, limits, pins)
         opened._kept = kept
         return opened
 
@@ -119,6 +120,8 @@ class Ledger:
 
         What it counts, it counts over all events of the trace. Raises UsageError where nothing has that id.
         """
+        from ledger.query.trace import COLUMNS, DECISIONS, Whole, trace_tree  # noqa: PLC0415 - as above
+
         counts = ", ".join(f"count(*) FILTER (decision = '{word}') OVER () AS n_{word}" for word in DECISIONS)
         # Column names are our own constants.
         select = (
@@ -156,6 +159,9 @@ class Ledger:
         if self._query is not None and self._query[0] == at:
             return self._query[1]
         self.close()
+        from ledger.query.committed_files import KINDS  # noqa: PLC0415 - `status` needs no query engine
+        from ledger.query.engine import connect  # noqa: PLC0415 - as above
+
         there: dict[str, list[QueryFile]] = {kind: [] for kind in KINDS}
         for one in self.committed(at):
             there[one.kind].append(self._query_file(one))
@@ -168,6 +174,8 @@ class Ledger:
         then = self.as_of(at)
         if then is not self.state:
             self._refuse_gone(then, at or self.size)
+        from ledger.query.committed_files import committed  # noqa: PLC0415 - as above
+
         return list(committed(self.state, then))
 
     def local_path(self, file: LiveFile) -> Path:
@@ -253,6 +261,8 @@ class Ledger:
         return {status: n for status, n in counts.items() if n}
 
     def _query_file(self, one: CommittedFile) -> QueryFile:
+        from ledger.query.engine import QueryFile  # noqa: PLC0415 - as above
+
         return QueryFile(self.query_path(one.file), one.date, one.retention, one.file.rows, one.ranges)
 
     def _refuse_gone(self, then: LogState, at: int) -> None:

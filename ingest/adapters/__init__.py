@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from ingest.adapters import native, opa
-from ingest.decoded import Adapter
+from ingest.defaults import FORMATS
 from ledger.errors import UsageError
 
-NAMES: Final = ("native", "opa")
-FIELD_MAPS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
-    "native": native.FIELD_MAP,
-    "opa": opa.FIELD_MAP,
-}
-"""By format: JSON pointers in a message and the fields that they go to."""
-
-
-def _native(options: Mapping[str, Any]) -> Adapter:
-    if options:
-        raise UsageError(f"The format native has no option {min(options)!r}.", "Remove it from the intake.")
-    return native.NativeAdapter()
-
-
-_MAKERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Adapter]]] = {
-    "native": _native,
-    "opa": opa.from_options,
-}
+if TYPE_CHECKING:
+    from ingest.decoded import Adapter
 
 
 def adapter(name: str, options: Mapping[str, Any] | None = None) -> Adapter:
@@ -35,7 +18,26 @@ def adapter(name: str, options: Mapping[str, Any] | None = None) -> Adapter:
     Raises:
         UsageError: no such format, or an option that it does not have.
     """
-    maker = _MAKERS.get(name)
-    if maker is None:
-        raise UsageError(f"There is no format {name!r}.", f"Known formats: {', '.join(NAMES)}.")
-    return maker(options or {})
+    module = _module(name)
+    made: Adapter = module.from_options(options or {})
+    return made
+
+
+def field_map(name: str) -> tuple[tuple[str, str], ...]:
+    """JSON pointers in a message of the format, and the fields that they go to."""
+    found: tuple[tuple[str, str], ...] = _module(name).FIELD_MAP
+    return found
+
+
+def _module(name: str) -> Any:
+    match name:
+        case "native":
+            from ingest.adapters import native  # noqa: PLC0415 - only the format that is used is loaded
+
+            return native
+        case "opa":
+            from ingest.adapters import opa  # noqa: PLC0415 - as above
+
+            return opa
+        case _:
+            raise UsageError(f"There is no format {name!r}.", f"Known formats: {', '.join(FORMATS)}.")

@@ -5,6 +5,7 @@ A message takes the fast path with the whole run, or the exact row path; both gi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -17,6 +18,7 @@ from ingest.adapters.flat_json import keep_freed_memory, read_flat
 from ingest.adapters.native_columns import to_events
 from ingest.decoded import Decoded, Limits, Verdict
 from ingest.rows import Row
+from ledger.errors import UsageError
 from ledger.events import FIELDS
 
 FIELD_MAP: Final = tuple((f"/{f.name}", f.name) for f in rows.SENDER_FIELDS)
@@ -167,3 +169,10 @@ def merged(table: pa.Table | None, taken: np.ndarray[Any, np.dtype[np.int64]], s
     else:
         message = taken
     return Decoded(table, message, slow.rejected, slow.ignored)
+
+
+def from_options(options: Mapping[str, Any]) -> NativeAdapter:
+    """The adapter; it has no options. Raises UsageError for any."""
+    if options:
+        raise UsageError(f"The format native has no option {min(options)!r}.", "Remove it from the intake.")
+    return NativeAdapter()

@@ -35,12 +35,8 @@ from ledger.format.merkle import HASH_BYTES, Tree
 from ledger.format.note import VerifierKey
 from ledger.format.state import LiveFile, LogState, Original, Position, Removed
 from ledger.log.lazy_rows import Columns, LazyRows
-from ledger.storage.cache_folder import cache_folder
 from ledger.storage.local_store import LocalStore
 
-MIN_ENTRIES: Final = 1_024
-"""A shorter log is read whole; a catalogue is made anew when the log grew by this much, or a part of it."""
-GROWN_PART: Final = 32
 _MAGIC: Final = b"decision-ledger catalogue 1\n"
 _LENGTH_BYTES: Final = 8
 _ALIGNED: Final = 64
@@ -58,16 +54,6 @@ class Catalogue:
     signed: bool
     state: LogState
     tree: Tree
-
-
-def catalogue_path(url: str) -> Path:
-    """Where this user's catalogue of the ledger at `url` lies."""
-    return cache_folder(url) / "catalogue"
-
-
-def is_due(size: int, before: int) -> bool:
-    """Whether a log of `size` entries, whose catalogue covers `before`, is worth another."""
-    return size - before >= max(MIN_ENTRIES, before // GROWN_PART)
 
 
 def save(path: Path, state: LogState, tree: Tree, *, signed: bool) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 from ledger.errors import DamageError, LedgerError, NotALedger, OutcomeUnknown, UsageError
 from ledger.format.checkpoint import Checkpoint, open_checkpoint
@@ -15,7 +15,7 @@ from ledger.format.merkle import Tree, leaf_hash
 from ledger.format.note import SignedNote, VerifierKey
 from ledger.format.state import LogState
 from ledger.format.tiles import BUNDLE_WIDTH, bundles_for_size, decode_bundle, entries_path
-from ledger.log.catalogue import MIN_ENTRIES, Catalogue, catalogue_path, is_due, load, save
+from ledger.log.catalogue_due import catalogue_path, is_due, is_long
 from ledger.log.protocol import (
     CHECKPOINT,
     Answer,
@@ -31,6 +31,9 @@ from ledger.log.protocol import (
 )
 from ledger.log.signing import SigningKey, open_by_any
 from ledger.storage.store import Store
+
+if TYPE_CHECKING:
+    from ledger.log.catalogue import Catalogue
 
 Result = TypeVar("Result")
 
@@ -80,6 +83,8 @@ class Log:
     def keep(self) -> None:
         """Keep a catalogue for the next start, where one is due."""
         if self.commits.width == BUNDLE_WIDTH and is_due(self.size, self._known):
+            from ledger.log.catalogue import save  # noqa: PLC0415 - short logs need no Arrow
+
             save(catalogue_path(self.store.url), self.state, self.commits.tree, signed=True)
             self._known = self.size
 
@@ -92,7 +97,12 @@ class Log:
         """Go on from the kept catalogue of entries whose signatures were all checked; False without one."""
         if self.commits.width != BUNDLE_WIDTH:
             return False
-        known = load(catalogue_path(self.store.url), signed=True)
+        path = catalogue_path(self.store.url)
+        if not path.is_file():
+            return False
+        from ledger.log.catalogue import load  # noqa: PLC0415 - short logs need no Arrow
+
+        known = load(path, signed=True)
         if known is None or known.state.key.text != self.key.verifier.text:
             return False
         first = known.size - known.size % BUNDLE_WIDTH
@@ -302,8 +312,10 @@ def open_log(store: Store, *, pinned: VerifierKey | None = None, kept: Path | No
             f"There is no ledger at {store.url}.", "Make one with `decision-ledger init --origin NAME`."
         )
     size = Checkpoint.parse(SignedNote.parse(note).text).size
-    if kept is None or size < MIN_ENTRIES:
+    if kept is None or not is_long(size):
         return _opened(store, note, size, pinned, None)
+    from ledger.log.catalogue import load, save  # noqa: PLC0415 - short logs need no Arrow
+
     known = load(kept, pinned=pinned)
     sealed = None
     if known is not None and known.size <= size:

@@ -14,8 +14,8 @@ from pathlib import Path
 from ledger.errors import DamageError, LedgerError, UsageError
 from ledger.format.checkpoint import Checkpoint
 from ledger.format.note import SignedNote, VerifierKey
-from ledger.log.signing import config_folder
 from ledger.storage.local_store import LocalStore
+from ledger.storage.user_folders import config_folder
 
 MAX_KEY_FILE_BYTES = 4_096
 

@@ -15,6 +15,7 @@ from ledger.errors import DamageError, OutsideError, UsageError
 from ledger.format.checkpoint import Checkpoint, open_checkpoint
 from ledger.format.note import SignerKey, VerifierKey
 from ledger.storage.local_store import LocalStore
+from ledger.storage.user_folders import config_folder
 
 KEY_VARIABLE = "DECISION_LEDGER_KEY"
 MAX_KEY_BYTES = 4_096
@@ -148,12 +149,6 @@ def find_key(ledger: Path | None, given: Path | None, key_id: str | None = None)
 def default_key_path(ledger: Path) -> Path:
     """Beside the ledger folder, never inside."""
     return ledger.resolve().with_name(ledger.resolve().name + ".key")
-
-
-def config_folder() -> Path:
-    """The user's configuration folder for this program."""
-    base = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "decision-ledger"
 
 
 def _read_key(path: Path) -> SignerKey:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import duckdb
 import pyarrow as pa
 
+from ledger.defaults import QUERY_SECONDS
 from ledger.errors import DamageError, LedgerError, OutsideError, UsageError
 from ledger.events import DEAD_LETTER_SQL_TYPES, ERASED_LEAF, KINDS, SQL_TYPES
 from ledger.query.sql_guard import check, first_line
@@ -67,7 +68,7 @@ _MACROS: Final = (
 class QueryLimits:
     """What one query may take. `threads` None: as many as the machine has."""
 
-    seconds: float = 60.0
+    seconds: float = QUERY_SECONDS
     memory_bytes: int = 1 << 30
     result_bytes: int = 1 << 30
     batch_rows: int = 50_000

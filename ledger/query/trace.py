@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from ledger.defaults import MAX_TRACE_EVENTS
 from ledger.query.trace_nodes import Broken, Narrowing, Node, Trace, Whole
 from ledger.query.trace_text import MAX_INDENT_LEVELS, render
 
@@ -30,8 +31,6 @@ __all__ = [
     "trace_tree",
 ]
 
-MAX_TRACE_EVENTS: Final = 20_000
-"""Events of one page of a trace."""
 DECISIONS: Final = ("allow", "deny", "error")
 
 COLUMNS: Final = (

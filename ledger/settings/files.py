@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ledger.errors import UsageError
-from ledger.log.signing import config_folder
 from ledger.settings.option_names import defaults
+from ledger.storage.user_folders import config_folder
 
 CONFIG_VARIABLE: Final = "DECISION_LEDGER_CONFIG"
 FILE_HERE: Final = "decision-ledger.toml"

@@ -10,9 +10,9 @@ from typing import Final
 
 from ledger.errors import DamageError
 from ledger.format.state import LiveFile
-from ledger.storage.cache_folder import cache_folder
 from ledger.storage.local_store import LocalStore
 from ledger.storage.store import Store
+from ledger.storage.user_folders import cache_folder
 
 CACHE_BYTES: Final = 16 * 1024**3
 """Copies beyond this are dropped, the least recently used first, but for those just used."""

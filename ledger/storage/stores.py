@@ -8,7 +8,6 @@ from urllib.parse import unquote, urlsplit
 
 from ledger.errors import UsageError
 from ledger.storage.local_store import LocalStore
-from ledger.storage.object_store import ObjectStore
 from ledger.storage.store import Store
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -32,6 +31,8 @@ def open_store(url: str) -> Store:
         return LocalStore(Path(url))
     scheme = match[1].lower()
     if scheme == "s3":
+        from ledger.storage.object_store import ObjectStore  # noqa: PLC0415 - folders need no client
+
         return ObjectStore(url)
     if scheme == "file":
         return LocalStore(_folder(url))

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from ledger.defaults import LEFT_OVER_SECONDS
 from ledger.format.manifest import Gc
 from ledger.storage.store import Store, StoredFile
 from ledger.writer import Writer
 
-LEFT_OVER_AGE: Final = timedelta(hours=1)
+LEFT_OVER_AGE: Final = timedelta(seconds=LEFT_OVER_SECONDS)
 MAX_GC_PATHS: Final = 500
 """Names in one entry: it must stay below 65,535 bytes."""
 _COLLECTED_FOLDERS: Final = ("events", "deadletters", "config")

@@ -10,9 +10,9 @@ import pytest
 
 from ledger.errors import DamageError
 from ledger.format.state import LogState
-from ledger.log import catalogue
-from ledger.log import commit_log as log
-from ledger.log.catalogue import catalogue_bytes, catalogue_path, load, parse_catalogue, save
+from ledger.log import catalogue_due
+from ledger.log.catalogue import catalogue_bytes, load, parse_catalogue, save
+from ledger.log.catalogue_due import catalogue_path
 from ledger.log.commit_log import open_log, replay
 from ledger.log.lazy_rows import LazyRows
 from ledger.log.signing import SigningKey
@@ -41,8 +41,7 @@ def said(state: LogState) -> dict[str, Any]:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catalogues are made of short logs too."""
-    for module in (catalogue, log):
-        monkeypatch.setattr(module, "MIN_ENTRIES", 2)
+    monkeypatch.setattr(catalogue_due, "MIN_ENTRIES", 2)
 
 
 def test_a_catalogue_of_any_length_says_what_the_log_says_and_goes_on_with_it(tmp_path: Path) -> None:

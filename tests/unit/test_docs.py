@@ -17,12 +17,13 @@ from typing import Any, get_args
 import orjson
 import pytest
 
-from ingest.adapters import NAMES, adapter
+from ingest.adapters import adapter
 from ingest.adapters.opa_options import OpaOptions, PathRule
 from ingest.authority import Intake
 from ingest.decoded import Limits
+from ingest.defaults import BATCH_ROWS, FORMATS
 from ingest.intakes import read_intake
-from ingest.pipeline import BATCH_ROWS, Pipeline
+from ingest.pipeline import Pipeline
 from ingest.sample_day import SampleDay
 from ingest.sources.files import decompress
 from ingest.sources.files import paths as file_paths
@@ -212,7 +213,7 @@ def test_every_setting_of_an_intake_is_documented() -> None:
     assert {field.name for field in dataclasses.fields(Limits)} <= documented
     assert set(OpaOptions.model_fields) <= documented
     assert all(f"`{name}`" in text_of(PLATFORM) for name in PathRule.model_fields)
-    assert all(f"`{name}`" in text_of(PLATFORM) for name in NAMES)
+    assert all(f"`{name}`" in text_of(PLATFORM) for name in FORMATS)
 
 
 def test_the_limits_stand_with_their_defaults() -> None:

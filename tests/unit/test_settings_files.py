@@ -9,9 +9,9 @@ import pytest
 
 import decision_ledger
 from ledger.console import run, shared
-from ledger.log.signing import config_folder
 from ledger.settings.files import FILE_HERE, HARMLESS, MAX_CONFIG_BYTES, settings
 from ledger.settings.option_names import command_of
+from ledger.storage.user_folders import config_folder
 from tests.making import Made, make_ledger, row, stretch
 
 PROGRAM = command_of(decision_ledger.app)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ingest.defaults import SASL_MECHANISMS as MECHANISMS
+from ingest.defaults import SECURITY_PROTOCOLS as PROTOCOLS
 from ingest.sources.kafka.settings import KEY_PASSWORD_VARIABLE, PASSWORD_VARIABLE
 from ledger.errors import UsageError
 
-PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
-MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 MAX_SECRET_BYTES: Final = 4_096
 
 

@@ -1,4 +1,4 @@
-"""Where this user keeps what is derived from ledgers; it may be removed at any time."""
+"""Where this user keeps settings and trust, and where what is derived from ledgers."""
 
 from __future__ import annotations
 
@@ -13,3 +13,9 @@ def cache_folder(url: str) -> Path:
     place = url if "://" in url else str(Path(url).resolve())
     root = (Path(base) if base else Path.home() / ".cache") / "decision-ledger"
     return root / hashlib.sha256(place.encode()).hexdigest()[:32]
+
+
+def config_folder() -> Path:
+    """The user's configuration folder for this program."""
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "decision-ledger"

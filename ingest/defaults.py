@@ -1,0 +1,14 @@
+"""Words and limits that options and the code behind them share; nothing is loaded to know them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+FORMATS: Final = ("native", "opa")
+"""What `--format` takes."""
+BATCH_ROWS: Final = 50_000
+"""A batch is sealed at so many messages,"""
+BATCH_SECONDS: Final = 1.0
+"""or so many seconds after its first one."""
+SECURITY_PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+SASL_MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")

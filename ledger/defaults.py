@@ -1,0 +1,14 @@
+"""Limits that options and the code behind them share; nothing is loaded to know them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAX_TRACE_EVENTS: Final = 20_000
+"""Events of one page of a trace."""
+QUERY_SECONDS: Final = 60.0
+"""How long one query may take."""
+LEFT_OVER_SECONDS: Final = 3_600.0
+"""Left-overs that are younger may belong to a commit in flight."""
+CONFIG_NAMES: Final = ("classes",)
+"""What `config load` seals so far."""
