@@ -8,6 +8,7 @@ fails where a page differs from what this makes.
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -58,8 +59,33 @@ def field_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-PARTS: Final[Mapping[str, Callable[[], str]]] = {"commands": command_pages, "fields": field_table}
-PAGES: Final = ("commands.md", "event-model.md")
+def performance_table() -> str:
+    """One row per figure of `make bench`, and the machine that they are of."""
+    held = json.loads((DOCS / "performance.json").read_text("utf-8"))
+    machine = held["machine"]
+    lines = [
+        f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_gib']} GiB, "
+        f"Python {machine['python']}.",
+        "",
+        "| figure | value | spread | target | commit |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, figure in sorted(held["figures"].items()):
+        low, high = figure["spread"]
+        target = "" if figure["target"] is None else f"{figure['target']:g}"
+        lines.append(
+            f"| `{name}` | {figure['value']:g} {figure['unit']} | {low:g} to {high:g} | {target} "
+            f"| {figure['commit']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+PARTS: Final[Mapping[str, Callable[[], str]]] = {
+    "commands": command_pages,
+    "fields": field_table,
+    "performance": performance_table,
+}
+PAGES: Final = ("commands.md", "event-model.md", "performance.md")
 
 
 def renewed(text: str) -> str:

@@ -7,12 +7,11 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from ledger.errors import DamageError, Fenced, LedgerError, OutsideError, UsageError
+from ledger.errors import Fenced, LedgerError, OutsideError, UsageError
 from ledger.format.canonical import content_column
 from ledger.format.manifest import (
     MAX_ENTRY_BYTES,
@@ -40,7 +39,7 @@ from ledger.sealing.new_events import Fresh, find_fresh, keep_fresh
 from ledger.sealing.sealed_files import Sealed, fits_an_entry, seal
 from ledger.sealing.seen_events import HORIZON_DAYS, KEY_COLUMNS, MAX_EVENTS, SeenEvents
 from ledger.sealing.segment import read_events
-from ledger.storage.store import Store
+from ledger.storage.store import Store, committed_data
 
 SOFTWARE: Final = "decision-ledger/0.1.0"
 MAX_ATTEMPTS: Final = 100
@@ -355,11 +354,7 @@ class Writer:
         return [found.get(row, b"") for row in rows]
 
     def _read(self, path: str, columns: list[str] | None = None) -> Any:
-        local = self.store.local_path(path)
-        data: bytes | Path | None = local if local is not None else self.store.read(path)
-        if data is None or (isinstance(data, Path) and not data.exists()):
-            raise DamageError(f"{path} is missing, though the log names it.", "Restore it from a copy.")
-        return read_events(data, columns=columns)
+        return read_events(committed_data(self.store, path), columns=columns)
 
     def _number(self, ref: SegmentRef) -> int:
         if ref.path not in self._numbers:

@@ -11,7 +11,7 @@ from typing import Final
 from ledger.errors import DamageError
 from ledger.format.state import LiveFile
 from ledger.storage.local_store import LocalStore
-from ledger.storage.store import Store
+from ledger.storage.store import Store, committed_data
 from ledger.storage.user_folders import cache_folder
 
 CACHE_BYTES: Final = 16 * 1024**3
@@ -28,13 +28,9 @@ class LocalFiles:
 
     def path(self, file: LiveFile) -> Path:
         """Where `file` can be read on this machine. Raises DamageError where it is gone or changed."""
-        local = self.store.local_path(file.path)
-        if local is not None:
-            if not local.is_file():
-                raise DamageError(
-                    f"{file.path} is missing, though the log names it.",
-                    "`decision-ledger verify` names all that is damaged; restore it from a copy.",
-                )
+        if self.store.local_path(file.path) is not None:
+            local = committed_data(self.store, file.path)
+            assert isinstance(local, Path)  # the store said so
             return local
         folder = self._cache()
         copy = folder / file.path

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ledger.errors import DamageError
+
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
@@ -20,6 +22,22 @@ class StoredFile:
     path: str
     size: int
     modified: float
+
+
+def committed_data(store: Store, path: str) -> bytes | Path:
+    """A file that the log names: where it lies on this machine's disk, else its bytes.
+
+    Raises:
+        DamageError: it is not there.
+    """
+    local = store.local_path(path)
+    data: bytes | Path | None = local if local is not None else store.read(path)
+    if data is None or (isinstance(data, Path) and not data.is_file()):
+        raise DamageError(
+            f"{path} is missing, though the log names it.",
+            "`decision-ledger verify` names all that is damaged; restore it from a copy.",
+        )
+    return data
 
 
 class Store(Protocol):

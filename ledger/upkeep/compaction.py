@@ -8,7 +8,6 @@ that damage is never carried on under a new file hash.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
@@ -20,6 +19,7 @@ from ledger.format.merkle import root
 from ledger.format.state import LiveFile
 from ledger.sealing.sealed_files import create_file, new_name
 from ledger.sealing.segment import Segment, read_events, write_events
+from ledger.storage.store import committed_data
 from ledger.upkeep.merge_plan import FAN_IN, TARGET_BYTES, TARGET_ROWS, Merge, plan
 from ledger.writer import Writer
 
@@ -109,7 +109,7 @@ class Compaction:
 
     def _sound_rows(self, file: LiveFile) -> pa.Table:
         """The rows of `file`. Raises DamageError where an original is not what was sealed."""
-        table = self._rows(file)
+        table = read_events(committed_data(self._writer.store, file.path), rows=file.rows)
         leaves = leaf_hashes(table)
         for begin, end, hold in file.spans():
             original = self._writer.state.originals[hold.segment]
@@ -120,13 +120,6 @@ class Compaction:
                     "`decision-ledger verify` names all that is damaged; it was left out of the merge.",
                 )
         return table
-
-    def _rows(self, file: LiveFile) -> pa.Table:
-        local = self._writer.store.local_path(file.path)
-        data: bytes | Path | None = local if local is not None else self._writer.store.read(file.path)
-        if data is None or (isinstance(data, Path) and not data.is_file()):
-            raise DamageError(f"{file.path} is missing, though the log names it.", "Restore it from a copy.")
-        return read_events(data, rows=file.rows)
 
 
 def _positions(holds: Sequence[HeldRows]) -> list[HeldRows]:

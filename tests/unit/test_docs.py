@@ -458,3 +458,20 @@ def other_key(folder: Path) -> Path:
     if not path.exists():
         create_key(path, "docs.example/guide")
     return path
+
+
+def test_every_room_is_in_the_page_on_the_architecture() -> None:
+    page = text_of(DOCS / "architecture.md")
+    rooms = {
+        path.stem if path.suffix == ".py" else path.name
+        for path in (ROOT / "ledger").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").is_file()
+    } - {"__init__"}
+    (table,) = re.findall(r"## Rooms of `ledger/`.*?(?=\n## |\Z)", page, flags=re.DOTALL)
+    named = [name for line in table.splitlines() if line.startswith("| `") for name in
+             re.findall(r"`([a-z_]+)`", line.split("|")[1])]  # fmt: skip
+    assert sorted(named) == sorted(rooms)
+
+
+def test_the_figures_of_the_page_on_performance_are_those_that_were_measured() -> None:
+    assert generator.performance_table() in text_of(DOCS / "performance.md")
