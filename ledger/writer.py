@@ -35,6 +35,7 @@ from ledger.log.commit_log import Log
 from ledger.log.retention_classes import DEFAULT_CLASSES, Classes, classes_in_force
 from ledger.log.signing import SigningKey
 from ledger.sealing.batch import REJECTED, SetAside, Stretch
+from ledger.sealing.kept_events import KeptEvents, kept_events_path, load_events, save_events
 from ledger.sealing.new_events import Fresh, find_fresh, keep_fresh
 from ledger.sealing.sealed_files import Sealed, fits_an_entry, seal
 from ledger.sealing.seen_events import HORIZON_DAYS, KEY_COLUMNS, MAX_EVENTS, SeenEvents
@@ -188,9 +189,13 @@ class Writer:
             return tuple(self.state.files.values())
 
     def keep_catalogue(self) -> None:
-        """Keep what the log says for the next start, where that is worth it."""
+        """Keep for the next start what the log says, where that is worth it, and which events are sealed."""
         with self._lock:
             self.log.keep()
+            if self._remember and not self._unfolded:
+                size, root = self.state.size, self.log.commits.tree.root()
+                kept = KeptEvents(size, root, self.seen, self._segments, self._ages)
+                save_events(kept_events_path(self.store.url), kept)
 
     def sweep(self) -> list[str]:
         """Delete files that a `compact`, `erase` or `expire` entry removed and whose grace is over."""
@@ -294,11 +299,32 @@ class Writer:
     def _begin(self) -> None:
         """Take up what the log says: which events are to be remembered, which files may still have to go."""
         if self._remember:
-            originals = self.state.originals.values()
-            self._fold_segments([one.ref for one in originals if isinstance(one.ref, SegmentRef)])
+            self._fold_segments(self._newer_than(self._recall()))
         # Whoever appends an entry has deleted all whose grace was over by then: only later ones can be there.
         oldest = parse_instant(self.state.times[-1]) - _SWEPT_MARGIN
         self._doomed = {path: gone for path, gone in self.state.removed.items() if gone.deadline >= oldest}
+
+    def _recall(self) -> int:
+        """Take up what an earlier writer kept; how many entries it covers."""
+        kept = load_events(kept_events_path(self.store.url), self.seen.max_events)
+        tree = self.log.commits.tree
+        if kept is None or kept.size > self.state.size or tree.root(kept.size) != kept.root:
+            return 0
+        self.seen, self._segments, self._ages = kept.seen, kept.segments, kept.ages
+        self._numbers = {path: number for number, path in enumerate(kept.segments)}
+        self._forget_old()
+        return kept.size
+
+    def _newer_than(self, size: int) -> list[SegmentRef]:
+        """The segments that entry `size` and later ones sealed, in log order."""
+        newer: list[SegmentRef] = []
+        for path in reversed(list(self.state.originals)):
+            original = self.state.originals[path]
+            if original.entry < size:
+                break
+            if isinstance(original.ref, SegmentRef):
+                newer.append(original.ref)
+        return newer[::-1]
 
     def _fold(self, entries: Iterable[Entry]) -> None:
         """Remember the events that others sealed."""

@@ -9,6 +9,7 @@ duplicates pay for.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,6 +58,25 @@ class SeenEvents:
 
     def __len__(self) -> int:
         return sum(map(len, self._runs))
+
+    @classmethod
+    def of_contents(
+        cls,
+        runs: Sequence[tuple[Hashes, Hashes, Hashes]],
+        oldest: int,
+        seeds: tuple[int, int],
+        max_events: int,
+    ) -> SeenEvents:
+        """An index from what `contents` gave."""
+        made = cls(max_events)
+        made._seeds, made._oldest = seeds, oldest
+        made._runs = [_Run(*run) for run in runs]
+        made._merge()
+        return made
+
+    def contents(self) -> tuple[list[tuple[Hashes, Hashes, Hashes]], int, tuple[int, int]]:
+        """All of it: (high, low, place) of sorted runs, the first segment remembered, the hash's seeds."""
+        return [(run.high, run.low, run.place) for run in self._runs], self._oldest, self._seeds
 
     def hashes(self, table: pa.Table) -> KeyHashes:
         """Key hashes of a table that has the columns `source` and `event_id`."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,8 +11,11 @@ from ledger.errors import DamageError, UsageError
 from ledger.format.manifest import OffsetKey
 from ledger.log.signing import SigningKey, create_key
 from ledger.reader import Ledger
+from ledger.sealing import kept_events
 from ledger.sealing.batch import ACCEPTED, IGNORED, REJECTED, SetAside
+from ledger.sealing.kept_events import kept_events_path
 from ledger.storage.local_store import LocalStore
+from ledger.upkeep.compaction import Compaction
 from ledger.writer import TICK_SECONDS, Writer, create_ledger
 from tests.making import NOON, Made, make_ledger, row, stretch
 
@@ -193,3 +197,59 @@ def test_verify_lists_an_event_that_was_sealed_twice_within_the_horizon(made: Ma
     assert (finding.kind, finding.row) == ("repeated", 1)
     assert "row 1 of" in finding.message
     assert "entry 1" in finding.message
+
+
+def test_a_start_reads_only_segments_that_were_sealed_since_the_last_end(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_events, "KEEP_FROM_EVENTS", 1)
+    writer = made.writer()
+    for n in range(6):
+        writer.commit([stretch([row(n)], start=n)])
+    writer.keep_catalogue()
+    Compaction(writer).run(fan_in=2)
+    made.writer().commit([stretch([row(6)], start=6)])
+    read: list[str] = []
+    real = Writer._read
+
+    def noted(self: Writer, path: str, columns: list[str] | None = None) -> Any:
+        read.append(path)
+        return real(self, path, columns)
+
+    monkeypatch.setattr(Writer, "_read", noted)
+    again = made.writer()
+    assert len(read) == 1
+    rows = [row(0), row(3, decision="deny"), row(6), row(7)]
+    (entry,) = again.commit([stretch(rows, start=7)]).entries
+    assert (entry.offsets[0].accepted, entry.offsets[0].duplicate) == (2, 2)
+    with Ledger.open(str(made.folder)) as ledger:
+        conflicts = ledger.sql("SELECT event_id FROM events WHERE conflict").to_pylist()
+        assert conflicts == [{"event_id": "e3"}]
+        assert {finding.kind for finding in ledger.verify().findings} == {"pending"}
+
+
+@pytest.mark.parametrize("harm", ["cut", "another ledger's", "nonsense", "another version's"])
+def test_kept_keys_that_do_not_fit_are_not_believed(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    monkeypatch.setattr(kept_events, "KEEP_FROM_EVENTS", 1)
+    writer = made.writer()
+    for n in range(3):
+        writer.commit([stretch([row(n)], start=n)])
+    writer.keep_catalogue()
+    path = kept_events_path(made.store.url)
+    data = path.read_bytes()
+    if harm == "another ledger's":
+        other = make_ledger(tmp_path / "b")
+        for n in range(2):
+            other.writer().commit([stretch([row(100 + n)], start=n)])
+        other.writer().keep_catalogue()
+        data = kept_events_path(other.store.url).read_bytes()
+    changed = {
+        "cut": data[:-200],
+        "nonsense": b"PK",
+        "another version's": data.replace(b"polars ", b"polarz "),
+    }
+    path.write_bytes(changed.get(harm, data))
+    (entry,) = made.writer().commit([stretch([row(0), row(9)], start=3)]).entries
+    assert (entry.offsets[0].accepted, entry.offsets[0].duplicate) == (1, 1)
