@@ -146,11 +146,6 @@ def bundles_for_size(size: int, bundle_width: int = BUNDLE_WIDTH) -> Iterator[tu
         yield full, rest
 
 
-def tiles_for_size(size: int, width_bits: int = TILE_BITS) -> list[HashTile]:
-    """Every hash tile of a tree of `size` leaves, by level, then index. ValueError when size < 0."""
-    return tiles_added(0, size, width_bits)
-
-
 def tiles_added(old_size: int, new_size: int, width_bits: int = TILE_BITS) -> list[HashTile]:
     """The hash tiles of the tree of `new_size` leaves that the tree of `old_size` does not have.
 

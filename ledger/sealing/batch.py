@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,6 @@ IGNORED: Final = 1
 REJECTED: Final = 2
 DUPLICATE: Final = 3
 STATUS_NAMES: Final = {IGNORED: "ignored", REJECTED: "rejected", DUPLICATE: "duplicate"}
-
-Status = Literal["rejected", "duplicate", "ignored"]
 
 
 @dataclass(frozen=True, slots=True)

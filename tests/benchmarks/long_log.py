@@ -32,7 +32,7 @@ from ledger.format.tiles import (
     entries_path,
     hash_tile_path,
     tile_bytes,
-    tiles_for_size,
+    tiles_added,
 )
 from ledger.log.retention_classes import DEFAULT_CLASSES
 from ledger.log.signing import create_key
@@ -55,7 +55,7 @@ def make_long_log(folder: Path, commits: int) -> SignerKey:
             width = None if len(bundle) == BUNDLE_WIDTH else len(bundle)
             _write(folder, entries_path(index // BUNDLE_WIDTH, width), encode_bundle(bundle))
             bundle = []
-    for tile in tiles_for_size(commits):
+    for tile in tiles_added(0, commits):
         width = None if tile.width == 1 << TILE_BITS else tile.width
         _write(
             folder,

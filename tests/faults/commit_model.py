@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 from ledger.errors import DamageError
 from ledger.format.manifest import InvalidEntry
-from ledger.format.merkle import EMPTY_ROOT, Tree, hash_leaves, root
-from ledger.format.tiles import bundles_for_size, decode_bundle, entries_path, hash_tile_path, tiles_for_size
+from ledger.format.merkle import EMPTY_ROOT, Tree, leaf_hash, root
+from ledger.format.tiles import bundles_for_size, decode_bundle, entries_path, hash_tile_path, tiles_added
 from ledger.log.commit_log import read_entries
 from ledger.log.protocol import (
     CHECKPOINT,
@@ -151,7 +151,7 @@ def real_log(journal: Journal, bounds: Bounds) -> CommitLog:
 
 def entry_of(before: list[bytes] | Entries, payload: str) -> bytes:
     """The entry that carries `payload` after the entries `before`."""
-    return f"{len(before)}|{root(hash_leaves(before)).hex()}|{payload}".encode()
+    return f"{len(before)}|{root(list(map(leaf_hash, before))).hex()}|{payload}".encode()
 
 
 def note_of(size: int, digest: bytes) -> bytes:
@@ -302,7 +302,7 @@ class Model:
         tree = Tree()
         for index, data in enumerate(stand.view.entries):
             journal.read(index, tree.root(), data)
-            tree.append(hash_leaves([data])[0])
+            tree.append(leaf_hash(data))
             log._grow([data])
         log.published, log.tiled = stand.view.published, stand.view.tiled
         payloads = [f"w{stand.process}.{n}" for n in range(self.bounds.payloads[stand.process])]
@@ -330,7 +330,7 @@ class Model:
             return Place(stand, pending.step, ())
         except DamageError as error:
             raise Violation(f"a reader refuses a sound log: {error}") from error
-        if root(hash_leaves(entries)) != digest:
+        if root(list(map(leaf_hash, entries))) != digest:
             raise Violation(f"a reader of checkpoint {size} got other entries than it covers")
         return Place(stand, None, tuple(entries))
 
@@ -436,10 +436,10 @@ class Model:
         kept_size, kept_root = size_and_root(state.keys[self._key(process)])
         if kept_size > head.size:
             return self.moved(state, process, None)
-        if root(hash_leaves(believed[:kept_size])) != kept_root:
+        if root(list(map(leaf_hash, believed[:kept_size]))) != kept_root:
             raise Violation(f"writer {process} would sign a head that does not extend its key's last one")
         truth = self.truth(state)
-        if root(hash_leaves(truth[: head.size])) != head.root or head.size > len(truth):
+        if root(list(map(leaf_hash, truth[: head.size]))) != head.root or head.size > len(truth):
             raise Violation(f"writer {process} signs a head of {head.size} that is not the log's")
         note = note_of(head.size, head.root)
         return self.moved(state, process, note, keys=_with(state.keys, self._key(process), note))
@@ -513,7 +513,7 @@ class Model:
 
     def _judge_checkpoint(self, objects: dict[str, bytes], truth: list[bytes]) -> None:
         size, digest = size_and_root(objects.get(CHECKPOINT))
-        if size > len(truth) or root(hash_leaves(truth[:size])) != digest:
+        if size > len(truth) or root(list(map(leaf_hash, truth[:size]))) != digest:
             raise Violation(f"the checkpoint of {size} is not the log's")
         needed = [
             entries_path(*bundle, self.bounds.width) for bundle in bundles_for_size(size, self.bounds.width)
@@ -525,7 +525,7 @@ class Model:
         full_width = 1 << self.bounds.tile_bits
         needed += [
             hash_tile_path(tile.level, tile.index, None if tile.width == full_width else tile.width)
-            for tile in tiles_for_size(size, self.bounds.tile_bits)
+            for tile in tiles_added(0, size, self.bounds.tile_bits)
             if self.bounds.tiles
         ]
         missing = [path for path in needed if path not in objects]
@@ -546,7 +546,7 @@ class Model:
         if lost_power:
             for key in after.keys:
                 size, digest = size_and_root(key)
-                if size > len(truth) or root(hash_leaves(truth[:size])) != digest:
+                if size > len(truth) or root(list(map(leaf_hash, truth[:size]))) != digest:
                     raise Violation(f"a head of {size} was signed and power loss took its entries")
         for old, new in zip(before.places, after.places, strict=True):
             if old is not new and truth[: len(new.believed)] != new.believed:

@@ -28,7 +28,7 @@ from ledger.format.tiles import (
     entries_path,
     parse_tile_path,
     tile_bytes,
-    tiles_for_size,
+    tiles_added,
 )
 from ledger.sealing.segment import parquet_bytes, read_dead_letters, read_events
 from ledger.verify.findings import Finding, Report
@@ -104,7 +104,7 @@ class Tampering:
         for width in range(1, len(rest) + 1):
             self.write(entries_path(full, width), encode_bundle(rest[:width]))
         for size in range(1, len(entries) + 1):
-            for tile in tiles_for_size(size):
+            for tile in tiles_added(0, size):
                 if tile.width == BUNDLE_WIDTH or size > full * BUNDLE_WIDTH or tile.level:
                     self.write(tile.path, tile_bytes(tree, tile.level, tile.index, tile.width))
         if signer is not None:

@@ -10,17 +10,17 @@ import pytest
 
 from ledger.errors import DamageError
 from ledger.format.checkpoint import Checkpoint
-from ledger.format.merkle import Tree, hash_leaves
+from ledger.format.merkle import Tree, leaf_hash
 from ledger.format.note import SignerKey, VerifierKey
 from ledger.format.proof import MAX_EXTRA_BYTES, MAX_PATH_HASHES, TlogProof, verify_proof
-from ledger.format.tiles import bundles_for_size, encode_bundle, entries_path, tile_bytes, tiles_for_size
+from ledger.format.tiles import bundles_for_size, encode_bundle, entries_path, tile_bytes, tiles_added
 from tests.c2sp_checker import check_log, check_tlog_proof
 from tests.vectors.c2sp import VECTORS
 from tests.vectors.make_c2sp_vectors import entry
 
 LOG = SignerKey.from_text(VECTORS["log"]["private"])
 ENTRIES = [entry(index) for index in range(600)]
-TREE = Tree(hash_leaves(ENTRIES))
+TREE = Tree(list(map(leaf_hash, ENTRIES)))
 
 
 def signed_head(size: int) -> bytes:
@@ -163,7 +163,7 @@ def write_log(folder: Path, size: int) -> None:
         contents[entries_path(index, width)] = encode_bundle(
             ENTRIES[index * 256 : min(size, index * 256 + 256)]
         )
-    for tile in tiles_for_size(size):
+    for tile in tiles_added(0, size):
         contents[tile.path] = tile_bytes(TREE, tile.level, tile.index, tile.width)
     for path, content in contents.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,6 @@ from ledger.format.tiles import (
     parse_tile_path,
     tile_bytes,
     tiles_added,
-    tiles_for_size,
 )
 from tests.vectors.c2sp import VECTORS
 
@@ -148,7 +147,7 @@ def test_entry_limits() -> None:
 
 
 def test_the_specifications_example_of_70000_leaves() -> None:
-    tiles = tiles_for_size(70_000)
+    tiles = tiles_added(0, 70_000)
     assert len(tiles) == 273 + 1 + 1 + 1 + 1
     assert tiles[272:] == [
         HashTile(0, 272, 256),
@@ -158,8 +157,8 @@ def test_the_specifications_example_of_70000_leaves() -> None:
         HashTile(2, 0, 1),
     ]
     assert [tile.path for tile in tiles[-3:]] == ["tile/1/000", "tile/1/001.p/17", "tile/2/000.p/1"]
-    assert tiles_for_size(256) == [HashTile(0, 0, 256), HashTile(1, 0, 1)]
-    assert tiles_for_size(0) == []
+    assert tiles_added(0, 256) == [HashTile(0, 0, 256), HashTile(1, 0, 1)]
+    assert tiles_added(0, 0) == []
 
 
 def test_bundles_for_a_size() -> None:
@@ -172,7 +171,7 @@ def test_bundles_for_a_size() -> None:
 @given(st.integers(0, 300), st.integers(0, 300), st.integers(1, 3))
 def test_growth_adds_exactly_the_tiles_that_were_not_there(old: int, grown: int, bits: int) -> None:
     new = old + grown
-    before, after = set(tiles_for_size(old, bits)), set(tiles_for_size(new, bits))
+    before, after = set(tiles_added(0, old, bits)), set(tiles_added(0, new, bits))
     added = tiles_added(old, new, bits)
     assert set(added) == after - before
     assert added == sorted(added)
@@ -189,7 +188,7 @@ def test_sizes_that_cannot_be() -> None:
 
 @given(st.integers(0, 700), st.sampled_from([1, 2, 3, 8]))
 def test_tiles_hold_the_roots_of_complete_subtrees(size: int, bits: int) -> None:
-    for tile in tiles_for_size(size, bits):
+    for tile in tiles_added(0, size, bits):
         content = tile_bytes(TREE, tile.level, tile.index, tile.width, bits)
         span = 1 << bits * tile.level
         first = (tile.index << bits) * span
