@@ -90,7 +90,8 @@ class Writer:
         self._remember = remember
         self._numbers: dict[str, int] = {}
         self._segments: list[str] = []
-        self._ages: list[float] = []
+        self._sealed_by: list[int] = []
+        """The entry of each numbered segment."""
         self._lock = threading.RLock()
         self._foreign = 0
         self._unfolded: list[Entry] = []
@@ -194,7 +195,7 @@ class Writer:
             self.log.keep()
             if self._remember and not self._unfolded:
                 size, root = self.state.size, self.log.commits.tree.root()
-                kept = KeptEvents(size, root, self.seen, self._segments, self._ages)
+                kept = KeptEvents(size, root, self.seen, self._segments, self._sealed_by)
                 save_events(kept_events_path(self.store.url), kept)
 
     def sweep(self) -> list[str]:
@@ -310,7 +311,7 @@ class Writer:
         tree = self.log.commits.tree
         if kept is None or kept.size > self.state.size or tree.root(kept.size) != kept.root:
             return 0
-        self.seen, self._segments, self._ages = kept.seen, kept.segments, kept.ages
+        self.seen, self._segments, self._sealed_by = kept.seen, kept.segments, kept.entries
         self._numbers = {path: number for number, path in enumerate(kept.segments)}
         self._forget_old()
         return kept.size
@@ -340,7 +341,7 @@ class Writer:
         self._foreign += 1
         if not self._remember:
             return
-        oldest = self.state.steady[-1] - self._horizon_seconds
+        oldest = self.state.first_within(self._horizon_seconds)
         wanted = {
             ref.path for ref in refs
             if self._sealed_at(ref) >= oldest and not self.state.originals[ref.path].expired
@@ -386,15 +387,16 @@ class Writer:
         if ref.path not in self._numbers:
             self._numbers[ref.path] = len(self._segments)
             self._segments.append(ref.path)
-            self._ages.append(self._sealed_at(ref))
+            self._sealed_by.append(self._sealed_at(ref))
         return self._numbers[ref.path]
 
-    def _sealed_at(self, ref: SegmentRef) -> float:
-        return self.state.steady[self.state.originals[ref.path].entry]
+    def _sealed_at(self, ref: SegmentRef) -> int:
+        return self.state.originals[ref.path].entry
 
     def _forget_old(self) -> None:
-        # Segments are numbered in log order, and the steady clock never goes back.
-        self.seen.forget_before(bisect_left(self._ages, self.state.steady[-1] - self._horizon_seconds))
+        # Segments are numbered in log order.
+        oldest = self.state.first_within(self._horizon_seconds)
+        self.seen.forget_before(bisect_left(self._sealed_by, oldest))
 
 
 def create_ledger(

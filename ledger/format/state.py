@@ -7,6 +7,7 @@ so there is one opinion about which files are live, which offsets come next and 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass, field
@@ -118,11 +119,9 @@ class LogState:
         self.last_commit: str | None = None
         self.times: list[str] = []
         self.steady: list[float] = []
-        """After each entry, a clock (POSIX seconds) that no single entry moves on by more than a step.
-
-        What is forgotten with time goes by it: one writer's clock that is days ahead must not make all others
-        forget what they sealed.
-        """
+        """After each entry, a clock (POSIX seconds) that no single entry moves on by more than a step."""
+        self.reached: list[float] = []
+        """After each entry, the ledger's clock (POSIX seconds): the largest time so far."""
         self.positions: dict[tuple[str, str, int], Position] = {}
         self.originals: MutableMapping[str, Original] = {}
         self.files: MutableMapping[str, LiveFile] = {}
@@ -254,6 +253,17 @@ class LogState:
         gone = self.removed.get(path)
         return gone is not None and self.clock <= gone.deadline
 
+    def first_within(self, seconds: float) -> int:
+        """The first entry that is not older than so many seconds.
+
+        Older means older by both clocks. One writer's clock that is days ahead moves the ledger's clock, and
+        must not make all others forget what they sealed; after an idle time the steady clock runs to catch
+        up, and must not make entries of the last minutes look old.
+        """
+        if not self.steady:
+            return 0
+        return min(bisect_left(clock, clock[-1] - seconds) for clock in (self.steady, self.reached))
+
     def _pass_time(self, time: str) -> None:
         when = parse_instant(time)
         self.times.append(time)
@@ -261,6 +271,7 @@ class LogState:
         seconds = when.timestamp()
         last = self.steady[-1] if self.steady else seconds
         self.steady.append(min(max(last, seconds), last + STEADY_STEP_SECONDS))
+        self.reached.append(max(self.reached[-1], seconds) if self.reached else seconds)
 
     def _introduce(self, entry: Entry) -> tuple[str, VerifierKey]:
         if not isinstance(entry, Init):

@@ -36,8 +36,9 @@ from ledger.format.note import VerifierKey
 from ledger.format.state import LiveFile, LogState, Original, Position, Removed
 from ledger.log.lazy_rows import Columns, LazyRows
 from ledger.storage.local_store import LocalStore
+from ledger.storage.user_folders import is_own
 
-_MAGIC: Final = b"decision-ledger catalogue 1\n"
+_MAGIC: Final = b"decision-ledger catalogue 2\n"
 _LENGTH_BYTES: Final = 8
 _ALIGNED: Final = 64
 """Bytes to whose multiples sections are filled up with spaces, so that columns are read where they lie."""
@@ -66,6 +67,8 @@ def save(path: Path, state: LogState, tree: Tree, *, signed: bool) -> None:
 
 def load(path: Path, *, pinned: VerifierKey | None = None, signed: bool = False) -> Catalogue | None:
     """The kept catalogue, None where none is whole, of the pinned key, and `signed` if asked."""
+    if not is_own(path):
+        return None
     try:
         with pa.memory_map(str(path)) as file:
             data = file.read_buffer()
@@ -84,7 +87,7 @@ def catalogue_bytes(state: LogState, tree: Tree, *, signed: bool) -> bytes:
     """A catalogue as bytes, with their SHA-256."""
     sections = {
         "originals": _originals(state), "files": _files(state), "removed": _removed(state),
-        "times": _ipc({"time": state.times, "steady": state.steady}),
+        "times": _ipc({"time": state.times, "steady": state.steady, "reached": state.reached}),
     }  # fmt: skip
     sections |= {f"tree{level}": b"".join(hashes) for level, hashes in enumerate(tree.levels())}
     head = {"signed": signed, "size": state.size, **_small(state)}
@@ -155,6 +158,7 @@ def _state(head: Mapping[str, Any], sections: Mapping[str, pa.Buffer]) -> LogSta
     state.replayed = {(path, row) for path, row in head["replayed"]}
     times = _table(sections["times"])
     state.times, state.steady = times["time"].to_pylist(), times["steady"].to_pylist()
+    state.reached = times["reached"].to_pylist()
     originals, files = _table(sections["originals"]), _table(sections["files"])
     state.originals = _rows(originals, _original)
     state.where = LazyRows(len(originals), originals["path"].to_pylist, partial(_columns, originals), _where)
@@ -263,7 +267,7 @@ _TYPES: Final = {
     **dict.fromkeys(_REPEATED, pa.dictionary(pa.int32(), pa.string())),
     **dict.fromkeys(("sha256", "root"), pa.binary(HASH_BYTES)),
     **dict.fromkeys(("rows", "bytes", "entry", "own"), pa.int64()),
-    "steady": pa.float64(), "expired": pa.bool_(),
+    "steady": pa.float64(), "reached": pa.float64(), "expired": pa.bool_(),
     **dict.fromkeys(("erased", "from", "to"), pa.large_list(pa.int64())),
     **dict.fromkeys(("where", "segments"), pa.large_list(pa.large_string())),
 }  # fmt: skip

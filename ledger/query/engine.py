@@ -113,6 +113,7 @@ class Query:
         remote: RemoteFiles | None = None,
     ) -> None:
         self.limits = limits
+        self._remote = remote
         self._paths = frozenset(file.path for file in (*events, *dead_letters))
         self._database = duckdb.connect(":memory:", config=_config(limits))
         self._database.execute("SET GLOBAL TimeZone = 'UTC'")
@@ -227,6 +228,8 @@ class Query:
         return pa.Table.from_batches(batches, reader.schema)
 
     def _translated(self, error: Exception) -> LedgerError:
+        if self._remote is not None and (failure := self._remote.take_failure()) is not None:
+            return failure
         message, line = str(error), first_line(error)
         if isinstance(error, duckdb.InterruptException) or "INTERRUPT" in message:
             return UsageError(

@@ -22,7 +22,7 @@ import pyarrow as pa
 from ledger.errors import LedgerError
 from ledger.sealing.seen_events import KEY_COLUMNS, SeenEvents
 from ledger.storage.local_store import LocalStore
-from ledger.storage.user_folders import cache_folder
+from ledger.storage.user_folders import cache_folder, is_own
 
 KEEP_FROM_EVENTS: Final = 100_000
 """Fewer are read from their segments as fast."""
@@ -33,14 +33,14 @@ _FORMAT: Final = f"decision-ledger seen events 1, polars {pl.__version__}"
 class KeptEvents:
     """What a writer remembers of a log's first `size` entries, whose root is `root`.
 
-    `segments` are numbered as the places in `seen` say; `ages` is when each was sealed, by the steady clock.
+    `segments` are numbered as the places in `seen` say; `entries` sealed them.
     """
 
     size: int
     root: bytes
     seen: SeenEvents
     segments: list[str]
-    ages: list[float]
+    entries: list[int]
 
 
 def _probe(seen: SeenEvents) -> list[str]:
@@ -70,7 +70,7 @@ def save_events(path: Path, kept: KeptEvents) -> None:
         for at, name in enumerate(("high", "low", "place"))
     }
     arrays["head"] = np.frombuffer(orjson.dumps(head), np.uint8)
-    arrays["ages"] = np.array(kept.ages, np.float64)
+    arrays["entries"] = np.array(kept.entries, np.int64)
     arrays["lengths"] = np.array([len(high) for high, _, _ in runs], np.int64)
     np.savez(sink, **arrays)
     with suppress(LedgerError, OSError):
@@ -80,6 +80,8 @@ def save_events(path: Path, kept: KeptEvents) -> None:
 
 def load_events(path: Path, max_events: int) -> KeptEvents | None:
     """What was kept, or None where there is nothing whole of this version."""
+    if not is_own(path):
+        return None
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             head = orjson.loads(held["head"].tobytes())
@@ -87,7 +89,7 @@ def load_events(path: Path, max_events: int) -> KeptEvents | None:
                 return None
             edges = np.concatenate([[0], np.cumsum(held["lengths"])])
             arrays = [held[name] for name in ("high", "low", "place")]
-            ages = held["ages"].tolist()
+            entries = held["entries"].tolist()
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None
     runs = [
@@ -98,4 +100,4 @@ def load_events(path: Path, max_events: int) -> KeptEvents | None:
     seen = SeenEvents.of_contents(runs, head["oldest"], (first_seed, second_seed), max_events)
     if _probe(seen) != head["probe"]:
         return None  # the hash goes by the processor, and this is another kind
-    return KeptEvents(head["size"], bytes.fromhex(head["root"]), seen, head["segments"], ages)
+    return KeptEvents(head["size"], bytes.fromhex(head["root"]), seen, head["segments"], entries)

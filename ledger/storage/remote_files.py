@@ -13,7 +13,7 @@ from typing import Any, Final
 from fsspec import AbstractFileSystem
 from fsspec.spec import AbstractBufferedFile
 
-from ledger.errors import DamageError
+from ledger.errors import DamageError, LedgerError
 from ledger.format.state import LiveFile
 from ledger.storage.store import Store
 
@@ -38,6 +38,7 @@ class RemoteFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
         super().__init__()
         self._store = store
         self._sizes = {file.path: file.bytes for file in files}
+        self._failure: LedgerError | None = None
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         """Name and size. Raises FileNotFoundError for a file that was not given."""
@@ -61,13 +62,22 @@ class RemoteFiles(AbstractFileSystem):  # type: ignore[misc]  # fsspec has no ty
 
     def fetch(self, path: str, start: int, end: int) -> bytes:
         """Bytes [start, end) of a given file. Raises DamageError where they are not there."""
-        data = self._store.read_range(path, start, end)
-        if data is None or len(data) != end - start:
-            raise DamageError(
-                f"{path} is missing or too short, though the log names it.",
-                "`decision-ledger verify` names all that is damaged; restore it from a copy.",
-            )
+        try:
+            data = self._store.read_range(path, start, end)
+            if data is None or len(data) != end - start:
+                raise DamageError(
+                    f"{path} is missing or too short, though the log names it.",
+                    "`decision-ledger verify` names all that is damaged; restore it from a copy.",
+                )
+        except LedgerError as error:
+            self._failure = error
+            raise
         return data
+
+    def take_failure(self) -> LedgerError | None:
+        """Why the last fetch failed, once: the engine tells it in words of its own."""
+        failure, self._failure = self._failure, None
+        return failure
 
     def _open(self, path: str, mode: str = "rb", block_size: int | None = None, **_: Any) -> _RemoteFile:
         name = self._strip_protocol(path)

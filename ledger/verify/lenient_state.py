@@ -31,6 +31,7 @@ class LenientState(LogState):
         self.size += 1
         self.times.append(self.times[-1] if self.times else "")
         self.steady.append(self.steady[-1] if self.steady else 0.0)
+        self.reached.append(self.reached[-1] if self.reached else 0.0)
         self.positions.clear()
         self.lenient = True
 
@@ -46,4 +47,5 @@ class LenientState(LogState):
             self.size += 1
             self.times.append(entry.time)
             self.steady.append(self.steady[-1] if self.steady else 0.0)
+            self.reached.append(self.reached[-1] if self.reached else 0.0)
         self.lenient = not strict

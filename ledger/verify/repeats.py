@@ -49,8 +49,8 @@ class RepeatsCheck:
         for at in same.tolist():
             pair = sorted(self._place(edges, int(order[at + step])) for step in (0, 1))
             (first, path, row), (second, later_path, later_row) = pair
-            age = self._state.steady[second] - self._state.steady[first]
-            if age <= HORIZON_DAYS * 86_400:
+            clocks = (self._state.steady, self._state.reached)
+            if min(clock[second] - clock[first] for clock in clocks) <= HORIZON_DAYS * 86_400:
                 message = (
                     f"The same (source, event_id) is in row {row} of {path}, sealed by entry {first} within "
                     f"the horizon of {HORIZON_DAYS} days, and this one is not marked as a conflict."

@@ -28,8 +28,8 @@ from tests.making import make_ledger, row, stretch
 
 def said(state: LogState) -> dict[str, Any]:
     """Everything that a state holds, as plain values."""
-    names = ("size", "origin", "init", "clock", "last_commit", "times", "steady", "positions", "collected",
-             "legal_holds", "configs", "config_files", "replayed")  # fmt: skip
+    names = ("size", "origin", "init", "clock", "last_commit", "times", "steady", "reached", "positions",
+             "collected", "legal_holds", "configs", "config_files", "replayed")  # fmt: skip
     values = {name: getattr(state, name) for name in names}
     values["keys"] = [key.text for key in state.keys]
     for name in ("originals", "files", "removed"):
@@ -72,6 +72,8 @@ def test_changed_bytes_are_no_catalogue(tmp_path: Path) -> None:
     assert load(path) is not None
     assert load(path, signed=True) is None
     assert load(tmp_path / "nowhere") is None
+    path.chmod(0o666)
+    assert load(path) is None, "anyone could have written it"
 
 
 @pytest.mark.usefixtures("eager")

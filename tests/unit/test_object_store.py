@@ -101,6 +101,8 @@ class _Handler(BaseHTTPRequestHandler):
             return 404, b"<Error><Code>NoSuchKey</Code></Error>", None
         if (asked := self.headers.get("Range")) is not None:
             first, _, last = asked.removeprefix("bytes=").partition("-")
+            if int(first) >= len(present):
+                return 416, b"<Error><Code>InvalidRange</Code></Error>", None
             self.part = (int(first), min(int(last) + 1, len(present)), len(present))
             return 206, present[self.part[0] : self.part[1]], tag
         return 200, present, tag
@@ -476,6 +478,12 @@ def test_a_query_reads_ranges_of_the_files_that_its_filter_leaves(
         assert all("bytes=" in line for line in service.requests if ".parquet" in line)
         assert ledger.sql("SELECT count(*) AS n FROM events").to_pylist() == [{"n": 6_000}]
         assert ledger.evidence("e17")
+        service.script = lambda _, method, path: (
+            503 if method != "PUT" and path.endswith(".parquet") else None
+        )
+        with pytest.raises(OutsideError, match="503"):
+            ledger.sql("SELECT max(action) FROM events")
+        service.script = None
         victim = next(path for path in writer.state.files if "2026-11-22" in path)
         service.objects[victim] = service.objects[victim][:100]
         with pytest.raises(DamageError):

@@ -253,3 +253,16 @@ def test_kept_keys_that_do_not_fit_are_not_believed(
     path.write_bytes(changed.get(harm, data))
     (entry,) = made.writer().commit([stretch([row(0), row(9)], start=3)]).entries
     assert (entry.offsets[0].accepted, entry.offsets[0].duplicate) == (1, 1)
+
+
+def test_after_an_idle_time_nothing_of_the_last_minutes_is_forgotten(made: Made) -> None:
+    made.writer().commit([stretch([row(0)])])
+    made.clock.advance(60 * 86_400)
+    writer = made.writer()
+    fresh = [row(n, time=made.clock()) for n in range(1, 402)]
+    for n, one in enumerate(fresh[:400], start=1):
+        made.clock.advance(1)
+        writer.commit([stretch([one], start=n)])
+    for start, late in enumerate((writer, made.writer()), start=401):
+        (entry,) = late.commit([stretch([fresh[0]], start=start)]).entries
+        assert (entry.offsets[0].accepted, entry.offsets[0].duplicate) == (0, 1)
