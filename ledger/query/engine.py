@@ -31,6 +31,7 @@ import pyarrow as pa
 from ledger.defaults import QUERY_SECONDS
 from ledger.errors import DamageError, LedgerError, OutsideError, UsageError
 from ledger.events import DEAD_LETTER_SQL_TYPES, ERASED_LEAF, KINDS, SQL_TYPES
+from ledger.format.scopes import SCOPE_MACROS
 from ledger.query.sql_guard import check, first_line
 
 if TYPE_CHECKING:
@@ -53,14 +54,7 @@ _VERIFY: Final = "Run verify to see what is damaged."
 _DATE_IN_PATH: Final = r"/date=([0-9]{4}-[0-9]{2}-[0-9]{2})/[^/]+$"
 _MACROS: Final = (
     "CREATE MACRO principal(delegated_actor, actor) AS coalesce(delegated_actor, actor)",
-    # The last colon splits; the verb keeps its colon here, so that `*` alone is no verb.
-    "CREATE MACRO scope_resource(scope) AS regexp_replace(scope, ':[^:]*$', '')",
-    "CREATE MACRO scope_verb(scope) AS substr(scope, length(scope_resource(scope)) + 1)",
-    "CREATE MACRO covers(b, a) AS"
-    " (scope_resource(b) = '*' AND contains(b, ':') OR scope_resource(b) = scope_resource(a))"
-    " AND (scope_verb(b) = ':*' AND contains(a, ':') OR scope_verb(b) = scope_verb(a))",
-    "CREATE MACRO exceeds(a, b) AS CASE WHEN a IS NULL OR b IS NULL THEN NULL ELSE"
-    " len(list_filter(a, lambda x: len(list_filter(b, lambda y: covers(y, x))) = 0)) > 0 END",
+    *SCOPE_MACROS,
 )
 
 

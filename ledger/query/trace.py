@@ -16,6 +16,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from ledger.defaults import MAX_TRACE_EVENTS
+from ledger.format.scopes import beyond
 from ledger.query.trace_nodes import Broken, Narrowing, Node, Trace, Whole
 from ledger.query.trace_text import MAX_INDENT_LEVELS, render
 
@@ -184,14 +185,5 @@ def _narrow(nodes: Sequence[Node]) -> None:
             node.narrowing = Narrowing(
                 above,
                 tuple(s for s in scopes[above] if s not in event["scopes"]),
-                tuple(s for s in event["scopes"] if not any(_covers(wide, s) for wide in scopes[above])),
+                beyond(event["scopes"], scopes[above]),
             )
-
-
-def _covers(wide: str, scope: str) -> bool:
-    """Scope grammar `resource:verb`, split at the last colon; `*` stands for one whole side."""
-    resource, colon, verb = scope.rpartition(":")
-    wide_resource, wide_colon, wide_verb = wide.rpartition(":")
-    if not colon or not wide_colon:
-        return wide == scope
-    return wide_resource in ("*", resource) and wide_verb in ("*", verb)
