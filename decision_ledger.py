@@ -113,6 +113,7 @@ class Demo:
         from ingest.intakes import read_intake
         from ingest.pipeline import Pipeline
         from ingest.sources.files.source import FileSource
+        from ledger.log.pins import Pins
         from ledger.log.signing import SigningKey, create_key, default_key_path
         from ledger.storage.local_store import LocalStore
         from ledger.writer import Writer, create_ledger
@@ -124,6 +125,7 @@ class Demo:
         create_key(key_path, "demo.example/agents")
         key, store = SigningKey(key_path), LocalStore(self.folder)
         create_ledger(store, key)
+        Pins(str(self.folder)).renew(key.verifier)
         writer = Writer(store, key, name="demo")
         totals = Pipeline(
             FileSource([str(wire)], lambda _: None),
@@ -194,7 +196,7 @@ class Demo:
 
         copy = self.place / "tampered-copy"
         shutil.copytree(self.folder, copy)
-        with Ledger.open(str(copy)) as opened:
+        with Ledger.open(str(copy), remember=False) as opened:
             ref = next(o.ref for o in opened.state.originals.values() if isinstance(o.ref, SegmentRef))
             key = opened.state.key
         victim = copy / ref.path

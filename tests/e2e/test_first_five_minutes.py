@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,10 @@ def test_the_demo_tells_its_story_and_ends(tmp_path: Path) -> None:
     )
     tree = _run(tmp_path, "--ledger", out["ledger"], "trace", out["denied_trace"])
     assert "deny" in tree
+    shutil.rmtree(tmp_path / "demo")
+    # A new demo in the old one's place is no ledger that was swapped.
+    again = json.loads(_run(tmp_path, "--json", "demo", "--dir", str(tmp_path / "demo")))
+    assert again["vkey"] != vkey
 
 
 @pytest.mark.skipif(not OPA.is_file(), reason="the sample logs are not here")
