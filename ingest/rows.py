@@ -26,6 +26,7 @@ from ledger.events import (
     ID_FIELDS,
     INT_MAX,
     RETENTION_PATTERN,
+    RFC3339_TIME,
     VOCABULARIES,
     EventField,
 )
@@ -41,9 +42,7 @@ BOUNDED_TEXTS: Final = frozenset(
 BOUNDED_LISTS: Final = frozenset({"delegation", "evidence"})
 MAX_SESSION_RISK: Final = 100
 NUMBER_SUFFIX: Final = "#number"
-_TIME: Final = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))", re.ASCII
-)
+_TIME: Final = re.compile(RFC3339_TIME, re.ASCII)
 _ANY_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?", re.ASCII)
 _RETENTION: Final = re.compile(RETENTION_PATTERN)
 _HEX: Final = re.compile(r"[0-9a-fA-F]+", re.ASCII)

@@ -27,6 +27,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 INT_MAX: Final = 2**53 - 1
 """The largest integer that JSON readers keep exactly (RFC 7493, section 2.2)."""
+RFC3339_TIME: Final = (
+    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))"
+)
+"""A time with an offset (RFC 3339, section 5.6): date, time, fraction, then Z or the offset, as groups."""
 DEFAULT_CLASS: Final = "standard"
 """The retention class of events that ask for none."""
 RETENTION_PATTERN: Final = r"^[a-z0-9-]{1,32}$"
@@ -286,7 +290,7 @@ DEAD_LETTER_SQL_TYPES: Final[dict[str, str]] = {
     for field in DEAD_LETTER_SCHEMA
 }
 
-_RFC3339: Final = r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}([.]\d+)?([Zz]|[+-]\d{2}:\d{2})$"
+_RFC3339: Final = f"^{RFC3339_TIME}$"
 
 
 def _wire_type(field: EventField) -> dict[str, Any]:
