@@ -17,6 +17,11 @@ def catalogue_path(url: str) -> Path:
     return cache_folder(url) / "catalogue"
 
 
+def signed_catalogue_path(url: str) -> Path:
+    """Where writers keep theirs: of entries whose signatures were all checked. No reader's replaces it."""
+    return cache_folder(url) / "catalogue-signed"
+
+
 def is_long(size: int) -> bool:
     """Whether a log of `size` entries is worth a catalogue at all."""
     return size >= MIN_ENTRIES

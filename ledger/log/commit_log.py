@@ -15,7 +15,7 @@ from ledger.format.merkle import Tree, leaf_hash
 from ledger.format.note import SignedNote, VerifierKey
 from ledger.format.state import LogState
 from ledger.format.tiles import BUNDLE_WIDTH, bundles_for_size, decode_bundle, entries_path
-from ledger.log.catalogue_due import catalogue_path, is_due, is_long
+from ledger.log.catalogue_due import is_due, is_long, signed_catalogue_path
 from ledger.log.protocol import (
     CHECKPOINT,
     Answer,
@@ -85,7 +85,7 @@ class Log:
         if self.commits.width == BUNDLE_WIDTH and is_due(self.size, self._known):
             from ledger.log.catalogue import save  # noqa: PLC0415 - short logs need no Arrow
 
-            save(catalogue_path(self.store.url), self.state, self.commits.tree, signed=True)
+            save(signed_catalogue_path(self.store.url), self.state, self.commits.tree, signed=True)
             self._known = self.size
 
     def _begin(self) -> None:
@@ -97,7 +97,7 @@ class Log:
         """Go on from the kept catalogue of entries whose signatures were all checked; False without one."""
         if self.commits.width != BUNDLE_WIDTH:
             return False
-        path = catalogue_path(self.store.url)
+        path = signed_catalogue_path(self.store.url)
         if not path.is_file():
             return False
         from ledger.log.catalogue import load  # noqa: PLC0415 - short logs need no Arrow
@@ -105,14 +105,16 @@ class Log:
         known = load(path, signed=True)
         if known is None or known.state.key.text != self.key.verifier.text:
             return False
-        first = known.size - known.size % BUNDLE_WIDTH
+        first = (known.size - 1) // BUNDLE_WIDTH * BUNDLE_WIDTH
         try:
-            bundle = read_entries(self.store, known.size, first) if first < known.size else []
+            # Also where that bundle is full: a log that was rolled back must not be taken for its catalogue.
+            bundle = read_entries(self.store, known.size, first)
         except LedgerError:
             return False
         if [known.tree.subtree(0, first + at) for at in range(len(bundle))] != list(map(leaf_hash, bundle)):
             return False
-        self.state, self.commits.tree, self.commits.bundle = known.state, known.tree, bundle
+        self.state, self.commits.tree = known.state, known.tree
+        self.commits.bundle = bundle if len(bundle) < BUNDLE_WIDTH else []
         self._known = known.size
         return True
 

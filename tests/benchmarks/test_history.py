@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from ledger.log.catalogue_due import catalogue_path
+from ledger.log.catalogue_due import catalogue_path, signed_catalogue_path
 from ledger.reader import Ledger
 from ledger.upkeep.compaction import Compaction
 from tests.benchmarks.conftest import Record
@@ -53,7 +53,8 @@ def test_opening_a_long_log(tmp_path: Path, record: Record) -> None:
     folder = tmp_path / "ledger"
     make_long_log(folder, COMMITS)
     for who, target in (("reader", 0.3), ("writer", None)):
-        catalogue_path(str(folder)).unlink(missing_ok=True)
+        for path in (catalogue_path(str(folder)), signed_catalogue_path(str(folder))):
+            path.unlink(missing_ok=True)
         cold = _opened(folder, who)
         record(f"open_100000_commits_{who}_cold", [cold[0]], "s", None)
         warm = [_opened(folder, who) for _ in range(RUNS)]

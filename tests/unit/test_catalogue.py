@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ledger.errors import DamageError
 from ledger.format.state import LogState
 from ledger.log import catalogue_due
 from ledger.log.catalogue import catalogue_bytes, load, parse_catalogue, save
-from ledger.log.catalogue_due import catalogue_path
+from ledger.log.catalogue_due import catalogue_path, signed_catalogue_path
 from ledger.log.commit_log import open_log, replay
 from ledger.log.lazy_rows import LazyRows
 from ledger.log.signing import SigningKey
@@ -20,7 +21,7 @@ from ledger.reader import Ledger
 from ledger.storage.local_store import LocalStore
 from ledger.upkeep.compaction import Compaction
 from ledger.verify.verification import verify
-from ledger.writer import Writer
+from ledger.writer import TICK_SECONDS, Writer
 from tests.benchmarks.long_log import make_long_log
 from tests.faults.ledger_maker import make_ledger as make_rich_ledger
 from tests.making import make_ledger, row, stretch
@@ -83,7 +84,8 @@ def test_a_catalogue_of_another_ledger_is_not_believed(tmp_path: Path) -> None:
         for n in range(5):
             made.writer().commit([stretch([row(n, decision=decision)], start=n)])
     with Ledger.open(str(other.folder)) as ledger:
-        save(catalogue_path(str(mine.folder)), ledger.state, ledger.sealed.tree, signed=True)
+        for path in (catalogue_path(str(mine.folder)), signed_catalogue_path(str(mine.folder))):
+            save(path, ledger.state, ledger.sealed.tree, signed=True)
     with Ledger.open(str(mine.folder), remember=True) as ledger:
         assert ledger.sql("SELECT DISTINCT decision FROM events").to_pylist() == [{"decision": "allow"}]
     assert mine.writer().state.key.text == mine.key.verifier.text
@@ -99,7 +101,8 @@ def test_a_catalogue_from_before_a_rollback_is_not_believed(tmp_path: Path) -> N
     forked = make_ledger(tmp_path / "b")
     for n in range(3):
         forked.writer().commit([stretch([row(n, decision="deny")], start=n)])
-    save(catalogue_path(str(forked.folder)), state, tree, signed=True)
+    for path in (catalogue_path(str(forked.folder)), signed_catalogue_path(str(forked.folder))):
+        save(path, state, tree, signed=True)
     with Ledger.open(str(forked.folder)) as ledger:
         assert ledger.size == 4
         assert ledger.sql("SELECT DISTINCT decision FROM events").to_pylist() == [{"decision": "deny"}]
@@ -163,6 +166,8 @@ def test_a_long_log_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert [path for path in reads if "entries" in path] == []
     writer = Writer(LocalStore(tmp_path / "l"), SigningKey(tmp_path / "l.key"), remember=False)
     assert writer.state.size == 1_500
+    catalogue_path(url).unlink()
+    Ledger.open(url).close()  # which keeps one whose entries' signatures were not checked
     reads.clear()
     writer = Writer(LocalStore(tmp_path / "l"), SigningKey(tmp_path / "l.key"), remember=False)
     assert len([path for path in reads if "entries" in path]) < 6
@@ -185,3 +190,26 @@ def test_lazy_rows_are_a_mapping() -> None:
     del rows["d"], rows["b"]
     assert len(rows) == 2
     assert rows.setdefault("d", [5]) == [5]
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("size", [255, 256])
+def test_a_writer_notices_a_rollback_behind_its_catalogue(tmp_path: Path, size: int) -> None:
+    made = make_ledger(tmp_path)
+    writer = made.writer()
+    kept: list[tuple[Path, bytes]] = []
+    for n in range(size - 1):
+        if n == size - 4:
+            kept = [(path, path.read_bytes()) for path in made.folder.rglob("*") if path.is_file()]
+        made.clock.advance(TICK_SECONDS)
+        writer.tick()
+    assert writer.state.size == size
+    writer.keep_catalogue()
+    assert signed_catalogue_path(str(made.folder)).is_file()
+    assert made.writer().state.size == size
+    shutil.rmtree(made.folder)
+    for path, data in kept:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    with pytest.raises(DamageError, match=r"rolled back|signed a head of"):
+        made.writer()
