@@ -102,11 +102,10 @@ def letter_segments(state: LogState) -> Iterable[str]:
 
 def letter_row(ledger: Ledger, segment: str, row: int) -> dict[str, Any] | None:
     """One letter as its columns, by where it was sealed; None where no file holds that row any more."""
-    for file, begin, _, hold in ledger.state.spans_of(segment):
-        if hold.from_ <= row < hold.to:
-            at = begin + row - hold.from_
-            found: dict[str, Any] = read_dead_letter_rows(ledger.local_path(file), at, at + 1).to_pylist()[0]
-            return found
+    for file, places in ledger.state.located(segment, [row]):
+        at = places[row]
+        found: dict[str, Any] = read_dead_letter_rows(ledger.local_path(file), at, at + 1).to_pylist()[0]
+        return found
     return None
 
 
@@ -118,10 +117,9 @@ def _replayed_places(ledger: Ledger, at: int | None) -> dict[str, Any]:
     for path, row in ledger.as_of(at).replayed:
         by_segment.setdefault(path, []).append(row)
     for segment, numbers in by_segment.items():
-        for file, begin, _, hold in ledger.state.spans_of(segment):
-            here = [begin + row - hold.from_ for row in numbers if hold.from_ <= row < hold.to]
-            files += [ledger.query_path(file)] * len(here)
-            rows += here
+        for file, places in ledger.state.located(segment, numbers):
+            files += [ledger.query_path(file)] * len(places)
+            rows += places.values()
     return {"files": files, "rows": rows}
 
 

@@ -50,7 +50,6 @@ class Ledger:
         self.limits = limits
         self._pinned = pinned
         self._pins = pins
-        self._kept: Path | None = None
         self._files = LocalFiles(store)
         self._query: tuple[int | None, Query] | None = None
 
@@ -71,14 +70,11 @@ class Ledger:
         pins = Pins(url) if remember else None
         pinned = read_vkey(vkey) if vkey else pins.key() if pins is not None else None
         store = open_store(url)
-        kept = catalogue_path(url) if remember else None
-        sealed = open_log(store, pinned=pinned, kept=kept)
+        sealed = open_log(store, pinned=pinned, kept=_catalogue_of(pins))
         if pins is not None:
             pins.check(sealed.head, sealed.tree.root)
             pins.keep_head(sealed.note, sealed.head)
-        opened = cls(store, sealed, pinned, limits, pins)
-        opened._kept = kept
-        return opened
+        return cls(store, sealed, pinned, limits, pins)
 
     @property
     def state(self) -> LogState:
@@ -95,7 +91,7 @@ class Ledger:
 
         Raises DamageError where the log that was read before is not a prefix of the new one.
         """
-        newer = open_log(self.store, pinned=self._pinned, kept=self._kept)
+        newer = open_log(self.store, pinned=self._pinned, kept=_catalogue_of(self._pins))
         if newer.head.size < self.size or newer.tree.root(self.size) != self.sealed.head.root:
             raise DamageError(
                 f"The ledger is no extension of the {self.size} entries that were read before.",
@@ -280,3 +276,8 @@ class Ledger:
                     f"({entry.kind}, {entry.reason}) took away {gone[0]}.",
                     f"Ask for a size above {index}.",
                 )
+
+
+def _catalogue_of(pins: Pins | None) -> Path | None:
+    """Where the catalogue of a ledger lies for a user who remembers it."""
+    return None if pins is None else catalogue_path(pins.url)

@@ -372,11 +372,9 @@ class Writer:
     def _sealed_content(self, number: int, rows: Sequence[int]) -> list[bytes]:
         segment = self._segments[number]
         found: dict[int, bytes] = {}
-        for file, begin, _, hold in self.state.spans_of(segment):
-            inside = sorted({row for row in rows if hold.from_ <= row < hold.to})
-            if inside:
-                picked = self._read(file.path).take([begin + row - hold.from_ for row in inside])
-                found.update(zip(inside, map(bytes, content_column(picked)), strict=True))
+        for file, places in self.state.located(segment, rows):
+            picked = self._read(file.path).take(list(places.values()))
+            found.update(zip(places, map(bytes, content_column(picked)), strict=True))
         # What has expired cannot be compared; as another content the event is kept, and marked.
         return [found.get(row, b"") for row in rows]
 

@@ -27,6 +27,8 @@ from ledger.errors import DamageError, UsageError
 from ledger.format.note import ED25519, SignerKey, VerifierKey, decode_base64
 
 MAX_ENTRY_BYTES = 65_535
+ENTRY_ROOM_BYTES = 60_000
+"""Bytes of one entry that may be planned with, before its exact size is known."""
 MAX_SEGMENTS_PER_ENTRY = 64
 MAX_GRACE_SECONDS = 366 * 86_400
 MAX_RETENTION_DAYS = 366_000

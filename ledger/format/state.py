@@ -229,6 +229,14 @@ class LogState:
                 if hold.segment == segment:
                     yield self.files[path], begin, end, hold
 
+    def located(self, segment: str, rows: Iterable[int]) -> Iterator[tuple[LiveFile, dict[int, int]]]:
+        """Each file that holds some of these rows of an original segment: by row, the position in it."""
+        wanted = sorted(set(rows))
+        for file, begin, _, hold in self.spans_of(segment):
+            here = {row: begin + row - hold.from_ for row in wanted if hold.from_ <= row < hold.to}
+            if here:
+                yield file, here
+
     def judge_offsets(self, row: OffsetsRow) -> None:
         """Raises Fenced where `row` does not continue its key."""
         position = self.positions.get(row.key.identity)

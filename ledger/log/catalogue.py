@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -20,7 +19,6 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ledger.errors import LedgerError
 from ledger.format.manifest import (
     DeadLetterRef,
     HeldRows,
@@ -35,8 +33,7 @@ from ledger.format.merkle import HASH_BYTES, Tree
 from ledger.format.note import VerifierKey
 from ledger.format.state import LiveFile, LogState, Original, Position, Removed
 from ledger.log.lazy_rows import Columns, LazyRows
-from ledger.storage.local_store import LocalStore
-from ledger.storage.user_folders import is_own
+from ledger.storage.derived_files import is_own, keep
 
 _MAGIC: Final = b"decision-ledger catalogue 2\n"
 _LENGTH_BYTES: Final = 8
@@ -59,10 +56,7 @@ class Catalogue:
 
 def save(path: Path, state: LogState, tree: Tree, *, signed: bool) -> None:
     """Keep a catalogue; where this user's cache cannot be written, none is kept."""
-    with suppress(LedgerError, OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        data = catalogue_bytes(state, tree, signed=signed)
-        LocalStore(path.parent).replace(path.name, lambda _: data)
+    keep(path, catalogue_bytes(state, tree, signed=signed))
 
 
 def load(path: Path, *, pinned: VerifierKey | None = None, signed: bool = False) -> Catalogue | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import zipfile
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,10 +18,9 @@ import orjson
 import polars as pl
 import pyarrow as pa
 
-from ledger.errors import LedgerError
 from ledger.sealing.seen_events import KEY_COLUMNS, SeenEvents
-from ledger.storage.local_store import LocalStore
-from ledger.storage.user_folders import cache_folder, is_own
+from ledger.storage.derived_files import is_own, keep
+from ledger.storage.user_folders import cache_folder
 
 KEEP_FROM_EVENTS: Final = 100_000
 """Fewer are read from their segments as fast."""
@@ -73,9 +71,7 @@ def save_events(path: Path, kept: KeptEvents) -> None:
     arrays["entries"] = np.array(kept.entries, np.int64)
     arrays["lengths"] = np.array([len(high) for high, _, _ in runs], np.int64)
     np.savez(sink, **arrays)
-    with suppress(LedgerError, OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        LocalStore(path.parent).replace(path.name, lambda _: sink.getvalue())
+    keep(path, sink.getvalue())
 
 
 def load_events(path: Path, max_events: int) -> KeptEvents | None:

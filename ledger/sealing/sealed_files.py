@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from ledger.errors import DamageError, OutcomeUnknown
 from ledger.events import ARROW_SCHEMA, DEAD_LETTER_SCHEMA
 from ledger.format.manifest import (
+    ENTRY_ROOM_BYTES,
     MAX_SEGMENTS_PER_ENTRY,
     DeadLetterRef,
     OffsetsRow,
@@ -33,8 +34,6 @@ from ledger.storage.store import Store
 NAME_BYTES = 16
 CREATE_ATTEMPTS = 4
 """Lost answers to the creation of one file before the commit gives up."""
-ENTRY_ROOM_BYTES = 60_000
-"""Bytes that a batch's entry may be expected to take; the format allows 65,535."""
 _SEGMENT_BYTES = 450
 _OFFSETS_BYTES = 250
 _RANGE_BYTES = 14

@@ -7,15 +7,6 @@ import os
 from pathlib import Path
 
 
-def is_own(path: Path) -> bool:
-    """Whether a file is there and this user's: what anyone may put into a shared folder is not believed."""
-    try:
-        status = path.stat()
-    except OSError:
-        return False
-    return status.st_uid == os.getuid() and not status.st_mode & 0o002
-
-
 def cache_folder(url: str) -> Path:
     """This user's folder of what is derived from the ledger at `url`."""
     base = os.environ.get("XDG_CACHE_HOME")

@@ -11,15 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ledger.format.manifest import parse_event_path
+from ledger.format.manifest import ENTRY_ROOM_BYTES, parse_event_path
 from ledger.format.state import LiveFile
 
 TARGET_ROWS: Final = 250_000
 """A file of at least half of this is left alone; merged files stay below it."""
 TARGET_BYTES: Final = 128 * 1024 * 1024
 """Most bytes of rows in Arrow form in one merge; a file of at least half of this is left alone."""
-ENTRY_ROOM_BYTES: Final = 60_000
-"""Bytes of one entry that its inputs and holds may take; the format allows 65,535 for all of it."""
 FAN_IN: Final = 8
 """So many files of one size class are merged in the background; on demand, any two."""
 _EXPANSION: Final = 8

@@ -6,9 +6,9 @@ from itertools import count
 
 import pytest
 
-from ledger.format.manifest import MAX_ENTRY_BYTES, HeldRows, event_path
+from ledger.format.manifest import ENTRY_ROOM_BYTES, MAX_ENTRY_BYTES, HeldRows, event_path
 from ledger.format.state import LiveFile
-from ledger.upkeep.merge_plan import ENTRY_ROOM_BYTES, FAN_IN, TARGET_BYTES, TARGET_ROWS, held_bytes, plan
+from ledger.upkeep.merge_plan import FAN_IN, TARGET_BYTES, TARGET_ROWS, held_bytes, plan
 
 DAY = "2026-11-23"
 NUMBERS = count()
