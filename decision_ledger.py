@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 import ingest.cli
+import issuer.cli
 import ledger.cli
 from ingest.adapters import adapter
 from ledger.console import (
@@ -223,6 +224,7 @@ class Demo:
 
 ledger.cli.register(app)
 ingest.cli.register(app)
+issuer.cli.register(app)
 
 
 def main() -> None:

@@ -81,6 +81,8 @@ def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
         )
     sample = folder / f"s{EVIL.replace(chr(10), '')}.jsonl"
     sample.write_bytes(orjson.dumps({"event_id": EVIL, EVIL: 1}) + b"\n{\n")
+    registered = folder / "exceptions.yml"
+    registered.write_text(json.dumps({"exceptions": [{"id": EVIL, EVIL: EVIL}]}))
     (folder / "other").mkdir()
     return {
         "init": ["init", "--origin", "other.example/x", "--ledger", str(folder / "other" / "l")],
@@ -95,6 +97,7 @@ def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
         "compact": ["compact", *url],
         "gc": ["gc", *url],
         "config load": ["config", "load", f"x{EVIL}", str(sample), *url],
+        "exceptions check": ["exceptions", "check", str(registered)],
         "ingest check": ["ingest", "check", str(sample)],
         "ingest file": ["ingest", "file", str(sample), *url],
         "deadletters list": ["deadletters", "list", *url],

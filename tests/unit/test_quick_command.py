@@ -21,12 +21,13 @@ run(decision_ledger.app, sys.argv[1:])
 print(json.dumps(sorted({name.partition(".")[0] for name in set(sys.modules) - before})))
 """
 FOR_HELP = {
-    "decision_ledger", "ledger", "ingest", "typer", "annotated_doc", "shellingham", "typing_extensions",
-    "pydantic", "pydantic_core", "annotated_types", "typing_inspection",
+    "decision_ledger", "ledger", "ingest", "issuer", "typer", "annotated_doc", "shellingham",
+    "typing_extensions", "pydantic", "pydantic_core", "annotated_types", "typing_inspection",
 }  # fmt: skip
 """Beside the standard library. The command's own parser brings pydantic."""
 HEAVY = {
     "pyarrow", "polars", "duckdb", "numpy", "kafka", "structlog", "obstore", "fsspec", "rich", "streamlit",
+    "yaml",
 }  # fmt: skip
 
 
@@ -45,6 +46,7 @@ def loaded(*arguments: str) -> set[str]:
         ("ingest", "kafka", "--help"),
         ("verify", "--help"),
         ("config", "load", "--help"),
+        ("exceptions", "check", "--help"),
         ("no-such",),
     ],
 )

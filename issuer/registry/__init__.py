@@ -1,0 +1,1 @@
+"""What people register in files: identities, tools, destinations, grants, exceptions."""
