@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from issuer.defaults import EXCEPTION_HOURS, REPORT_FORMATS
-from ledger.console import JsonOption, answer, shared
-from ledger.errors import UsageError
+from issuer.reports import report_faults
+from ledger.console import JsonOption
 
 exceptions_app = typer.Typer(no_args_is_help=True, help="Exceptions to the policy.")
 
@@ -33,23 +33,11 @@ def check_exceptions(
     Example: decision-ledger exceptions check exceptions.yml
     """
     from issuer.registry.exceptions import RULES, check
-    from issuer.registry.faults import sarif
     from issuer.registry.yaml_file import read_yaml
 
-    chosen = "json" if as_json or shared.json else format_
-    if chosen not in REPORT_FORMATS:
-        raise UsageError(f"There is no format {chosen!r}.", f"Use {', '.join(REPORT_FORMATS)}.")
     document = read_yaml(file)
     good, faults = check(document, hours=max_hours)
-    if chosen == "sarif":
-        answer(sarif(document, faults, tool="decision-ledger exceptions", rules=RULES), "", as_json=True)
-    else:
-        value = {
-            "file": str(file), "ok": not faults, "exceptions": len(good),
-            "faults": [{"line": one.line, "rule": one.rule, "message": one.message} for one in faults],
-        }  # fmt: skip
-        lines = [f"{file}:{one.line}: {one.message}" for one in faults]
-        lines = lines or [f"{file}: {len(good)} exceptions, nothing to object to."]
-        answer(value, "\n".join(lines), chosen == "json")
-    if faults:
-        raise typer.Exit(1)
+    report_faults(
+        document, faults, f"{len(good)} exceptions", tool="exceptions", rules=RULES,
+        chosen="json" if as_json else format_,
+    )  # fmt: skip

@@ -54,6 +54,16 @@ def full_scale() -> bool:
     return _is_full()
 
 
+@pytest.fixture(scope="session")
+def company(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example company as `issuer init` writes it; tests read it, and copy it to change it."""
+    from issuer.example.founding import write_example
+
+    folder = tmp_path_factory.mktemp("company") / "state"
+    write_example(folder, now=1_764_064_800)
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def own_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A home folder and settings of the test's own, also for the processes that it starts."""

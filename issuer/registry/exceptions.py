@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
-from typing import Annotated, Final
+from datetime import timedelta
+from typing import Final
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 
 from issuer.defaults import EXCEPTION_HOURS, REVIEW_DAYS
 from issuer.registry.faults import Fault, records, twice
+from issuer.registry.words import Principal, Record, Time, Words
 from issuer.registry.yaml_file import Document
 from ledger.events import Impact
 
@@ -31,35 +32,8 @@ RULES: Final = {
 }
 
 
-def _words(value: str) -> str:
-    if not value.strip():
-        raise ValueError("it is empty")
-    return value
-
-
-def _principal(value: str) -> str:
-    kind, colon, name = value.partition(":")
-    if not (colon and kind and name) or value != value.strip() or " " in value:
-        raise ValueError("write it as type:id, such as user:alice or agent:production/triage")
-    return value
-
-
-def _time(value: object) -> object:
-    # A date alone would be midnight somewhere, and a number seconds since 1970: neither is what is meant.
-    if isinstance(value, datetime) or (isinstance(value, str) and len(value) > len("2026-01-01T")):
-        return value
-    raise ValueError("write it as RFC 3339 with an offset, such as 2026-11-25T10:00:00Z")
-
-
-Words = Annotated[str, AfterValidator(_words)]
-Principal = Annotated[str, AfterValidator(_principal)]
-Time = Annotated[AwareDatetime, BeforeValidator(_time)]
-
-
-class ExceptionRecord(BaseModel):
+class ExceptionRecord(Record):
     """One exception, as it stands in `exceptions.yml`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, title="exception")
 
     id: Words = Field(description="its name in events: exception_id")
     reason: Words = Field(description="why the policy is not enough, in a sentence")

@@ -13,7 +13,10 @@ from ledger.errors import UsageError
 from ledger.settings.option_names import command_of, commands, config_key, defaults, is_option, variable
 
 PROGRAM = command_of(decision_ledger.app)
-SHARED_VARIABLES = {"--ledger": "DECISION_LEDGER_URL", "--key": "DECISION_LEDGER_KEY"}
+SHARED_VARIABLES = {
+    "--ledger": "DECISION_LEDGER_URL", "--key": "DECISION_LEDGER_KEY",
+    "--state": "DECISION_LEDGER_ISSUER_STATE",
+}  # fmt: skip
 OPTIONS = [
     (words, option)
     for words, command in [((), PROGRAM), *commands(PROGRAM)]

@@ -1,0 +1,1 @@
+"""A small company, registered: what `issuer init` writes, and what scenarios play in."""

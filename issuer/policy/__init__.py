@@ -1,0 +1,1 @@
+"""Policy: versioned bundles of Cedar, judged by their own scenarios, and the decision over one question."""
