@@ -60,7 +60,7 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from issuer.example.founding import write_example
 
     folder = tmp_path_factory.mktemp("company") / "state"
-    write_example(folder, now=1_764_064_800)
+    write_example(folder, now=1_764_064_800.0)
     return folder
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 import secrets
@@ -15,6 +13,7 @@ from typing import Final
 
 from joserfc.jwk import OKPKey
 
+from issuer.authority.passwords import hashed
 from issuer.policy.bundle import read_bundle
 from issuer.policy.review import make_review
 from issuer.registry.identities import environment_of, spiffe_id
@@ -27,7 +26,7 @@ from ledger.errors import UsageError
 MODELS: Final = (*FILES, "exceptions.yml")
 BUNDLE: Final = "agents-1"
 REVIEWER: Final = "user:dan"
-SCRYPT: Final = {"n": 2**14, "r": 8, "p": 1}
+CLIENT: Final = "dashboard"
 
 
 def write_example(folder: Path, *, now: float, make: Callable[[], OKPKey] = make_key) -> dict[str, str]:
@@ -61,12 +60,6 @@ def key_path(folder: Path, owner: str) -> Path:
     return folder / "keys" / environment_of(owner) / f"{kind}-{name.partition('/')[2]}.jwk"
 
 
-def password_hash(password: str, salt: bytes) -> str:
-    """`scrypt$salt$hash`, as `users.yml` keeps it."""
-    found = hashlib.scrypt(password.encode(), salt=salt, dklen=32, **SCRYPT)
-    return f"scrypt${base64.b64encode(salt).decode()}${base64.b64encode(found).decode()}"
-
-
 def write_private(path: Path, text: str) -> None:
     """A new file that only its owner may read."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -78,17 +71,25 @@ def _set_passwords(folder: Path) -> dict[str, str]:
     path = folder / "users.yml"
     users, _ = judge(read_yaml(path), "users")
     passwords = {name: secrets.token_urlsafe(12) for name in users}
-    lines = []
-    for line in path.read_text("utf-8").splitlines():
-        name = next((name for name in users if f'id: "{name}"' in line), None)
-        if name is not None:
-            hashed = password_hash(passwords[name], secrets.token_bytes(16))
-            line = line.rstrip().removesuffix("}") + f', password: "{hashed}"}}'  # noqa: PLW2901 - the line, completed
-        lines.append(line)
-    path.write_text("\n".join(lines) + "\n")
-    path.chmod(0o600)
+    _fill(path, {f'id: "{name}"': ("password", word) for name, word in passwords.items()})
+    passwords[CLIENT] = secrets.token_urlsafe(24)
+    _fill(folder / "clients.yml", {f"id: {CLIENT}": ("secret", passwords[CLIENT])})
     write_private(folder / "passwords.json", json.dumps(passwords, indent=2) + "\n")
     return passwords
+
+
+def _fill(path: Path, secret_of: Mapping[str, tuple[str, str]]) -> None:
+    """Add the hash of a secret to each line that holds one of these texts."""
+    lines = []
+    for line in path.read_text("utf-8").splitlines():
+        found = next((secret for text, secret in secret_of.items() if text in line), None)
+        if found is None:
+            lines.append(line)
+            continue
+        kept = hashed(found[1], secrets.token_bytes(16))
+        lines.append(f'{line.rstrip().removesuffix("}")}, {found[0]}: "{kept}"}}')
+    path.write_text("\n".join(lines) + "\n")
+    path.chmod(0o600)
 
 
 def _write_keys(folder: Path, make: Callable[[], OKPKey]) -> Mapping[str, OKPKey]:

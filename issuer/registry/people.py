@@ -1,8 +1,9 @@
-"""People and what is acted on: `users.yml`, `resources.yml`, and grants of delegation (`grants.yml`)."""
+"""People, what they log in to, what is acted on, and grants of delegation."""
 
 from __future__ import annotations
 
 from typing import Annotated, Final
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -20,6 +21,14 @@ def _covered(value: str) -> str:
     return value
 
 
+def _redirect(value: str) -> str:
+    parts = urlsplit(value)
+    loopback = parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")
+    if not (loopback or (parts.scheme == "https" and parts.hostname)) or parts.fragment or parts.username:
+        raise ValueError("write it as https://…, or http:// on loopback, without a fragment")
+    return value
+
+
 class User(Record):
     """One person."""
 
@@ -30,6 +39,17 @@ class User(Record):
     data_classes: list[DataClass] = Field(description="the classes that a session may be opened for")
     risk: int = Field(default=0, ge=0, le=100, description="what the authority knows of this user's risk")
     password: Words | None = Field(default=None, description="scrypt$salt$hash: for the login page")
+
+
+class Client(Record):
+    """A program that people log in to (OpenID Connect): the dashboard, or an orchestrator."""
+
+    id: Name
+    redirect_uris: list[Annotated[str, AfterValidator(_redirect)]] = Field(
+        min_length=1, description="where codes go: exact, but any port on loopback (RFC 8252)"
+    )
+    secret: Words | None = Field(default=None, description="scrypt$salt$hash, of one that keeps it")
+    workload: Principal | None = Field(default=None, description="the identity that authenticates it instead")
 
 
 class Resource(Record):

@@ -10,7 +10,7 @@ from typing import Any, Final
 from issuer.registry.destinations import Destination
 from issuer.registry.faults import Fault, records, twice
 from issuer.registry.identities import Workload, environment_of
-from issuer.registry.people import Grant, Resource, User
+from issuer.registry.people import Client, Grant, Resource, User
 from issuer.registry.tools import Tool
 from issuer.registry.words import Record
 from issuer.registry.yaml_file import Document, read_yaml
@@ -21,10 +21,12 @@ FILES: Final[dict[str, tuple[str, type[Record], str]]] = {
     "tools.yml": ("tools", Tool, "endpoint"),
     "destinations.yml": ("destinations", Destination, "name"),
     "users.yml": ("users", User, "id"),
+    "clients.yml": ("clients", Client, "id"),
     "resources.yml": ("resources", Resource, "id"),
     "grants.yml": ("grants", Grant, "id"),
 }
 """Each file of a registry: its section, its records, and what no two of them share."""
+OPTIONAL: Final = ("clients.yml", "grants.yml")
 RULES: Final = {
     "missing": "metadata that every identity needs is missing",
     "unknown": "a field that there is not",
@@ -44,6 +46,7 @@ class Registry:
     tools: Mapping[str, Tool]
     destinations: Mapping[str, Destination]
     users: Mapping[str, User]
+    clients: Mapping[str, Client]
     resources: Mapping[str, Resource]
     grants: Mapping[str, Grant]
 
@@ -84,7 +87,7 @@ def section_of(document: Document) -> str:
 
 
 def read_registry(folder: Path) -> Registry:
-    """The registry in `folder`; `grants.yml` may be missing.
+    """The registry in `folder`; `clients.yml` and `grants.yml` may be missing.
 
     Raises:
         UsageError: a file is missing or has a fault: the first one is named.
@@ -92,7 +95,7 @@ def read_registry(folder: Path) -> Registry:
     found: dict[str, dict[str, Any]] = {}
     for file, (section, _, _) in FILES.items():
         path = folder / file
-        if file == "grants.yml" and not path.exists():
+        if file in OPTIONAL and not path.exists():
             found[section] = {}
             continue
         document = read_yaml(path)
@@ -105,7 +108,7 @@ def read_registry(folder: Path) -> Registry:
             )
     return Registry(
         workloads=found["agents"], tools=found["tools"], destinations=found["destinations"],
-        users=found["users"], resources=found["resources"], grants=found["grants"],
+        users=found["users"], clients=found["clients"], resources=found["resources"], grants=found["grants"],
     )  # fmt: skip
 
 

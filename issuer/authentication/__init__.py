@@ -1,0 +1,1 @@
+"""Who is calling: workloads by signed assertions, holders of tokens by proofs of possession."""

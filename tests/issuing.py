@@ -1,0 +1,230 @@
+"""A company's identity services in one process, on a clock of the test's own: no socket, no disk."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from joserfc.jwk import OKPKey
+from starlette.applications import Starlette
+
+from issuer.authentication.workloads import ASSERTION_TYPE
+from issuer.authority.service import authority_service
+from issuer.broker.exchange import ACCESS_TYPE, GRANT_TYPE, JWT_TYPE
+from issuer.broker.service import broker_service
+from issuer.deployment import SERVICES, Deployment
+from issuer.emitting.recorder import Recorder
+from issuer.example.founding import key_path
+from issuer.pdp.service import pdp_service
+from issuer.policy.activation import activate
+from issuer.policy.bundle import read_bundle
+from issuer.policy.review_files import reviews_of
+from issuer.registry.private_keys import read_private_key
+from issuer.registry.registry import read_registry
+from issuer.registry.trust import read_trust
+from issuer.registry.yaml_file import read_yaml
+from issuer.state.database import Database
+from issuer.state.grants import add_exception, add_grant
+from issuer.state.outbox import next_events
+from issuer.state.signing_keys import AUTHORITY
+from issuer.tokens.dpop import make_proof
+from issuer.tokens.jws import ACCESS, ASSERTION, sign
+from issuer.tokens.keys import thumbprint
+
+NOW = 1_795_600_800
+URLS = {name: f"http://127.0.0.1:{9_400 + number}" for number, name in enumerate(SERVICES)}
+TRIAGE = "agent:production/support-triage"
+REPLY = "agent:production/support-reply"
+PAYER = "agent:production/payment-runner"
+DESK = "orchestrator:production/desk"
+TICKETS = "tool:production/tickets"
+PAYMENTS = "tool:production/payments"
+
+
+@dataclass
+class Answer:
+    """What a service answered."""
+
+    status: int
+    body: Any
+    headers: httpx.Headers
+
+    @property
+    def error(self) -> str | None:
+        """The standard's word for what is wrong."""
+        return self.body.get("error") if isinstance(self.body, dict) else None
+
+
+@dataclass
+class Company:
+    """The example company, its keys, and a hand on its clock."""
+
+    folder: Path
+    deployment: Deployment
+    apps: dict[str, Starlette]
+    time: list[float]
+    ids: Any = field(default_factory=itertools.count)
+
+    @classmethod
+    def of(cls, folder: Path, db: Database | None = None) -> Company:
+        """The services of the folder's production, with the example's policy active."""
+        time: list[float] = [float(NOW)]
+        numbers = itertools.count(1)
+        db = db or Database(None)
+        recorder = Recorder(db, clock=lambda: time[0], new_id=lambda: f"{next(numbers):032x}")
+        registry, trust = read_registry(folder), read_trust(folder / "trust")
+        deployment = Deployment(
+            "production", registry, trust, db, recorder, URLS, clock=lambda: time[0],
+            new_id=recorder.new_id,
+        )  # fmt: skip
+        for grant in registry.grants.values():
+            add_grant(db, grant)
+        bundle = read_bundle(folder / "policies/agents-1")
+        activate(
+            db, recorder, registry, bundle, reviews=reviews_of(folder, bundle.digest),
+            owner_of=trust.owner_of, reason="first",
+        )  # fmt: skip
+        apps = {
+            "authority": authority_service(deployment).app(),
+            "broker": broker_service(deployment).app(),
+            "pdp": pdp_service(deployment).app(),
+        }
+        return cls(folder, deployment, apps, time)
+
+    def key(self, owner: str) -> OKPKey:
+        """The private key of a workload or person."""
+        return read_private_key(key_path(self.folder, owner))
+
+    def new(self) -> str:
+        """An id that was not used before."""
+        return f"id-{next(self.ids)}"
+
+    def call(self, service: str, method: str, path: str, **more: Any) -> Answer:
+        """One request, as a client over HTTP would make it."""
+
+        async def ask() -> httpx.Response:
+            transport = httpx.ASGITransport(self.apps[service])
+            async with httpx.AsyncClient(transport=transport, base_url=URLS[service]) as client:
+                return await client.request(method, path, **more)
+
+        return answer_of(asyncio.run(ask()))
+
+    def together(self, *requests: tuple[str, str, str, dict[str, Any]]) -> list[Answer]:
+        """Several requests at once."""
+
+        async def ask(service: str, method: str, path: str, more: dict[str, Any]) -> httpx.Response:
+            transport = httpx.ASGITransport(self.apps[service])
+            async with httpx.AsyncClient(transport=transport, base_url=URLS[service]) as client:
+                return await client.request(method, path, **more)
+
+        async def all_of_them() -> list[httpx.Response]:
+            asked: list[Awaitable[httpx.Response]] = [ask(*one) for one in requests]
+            return await asyncio.gather(*asked)
+
+        return [answer_of(one) for one in asyncio.run(all_of_them())]
+
+    def assertion(self, workload: str, service: str = "broker", **claims: Any) -> str:
+        """A client assertion; `claims` change it."""
+        now = int(self.time[0])
+        whole = {
+            "iss": workload, "sub": workload, "aud": URLS[service], "iat": now, "exp": now + 30,
+            "jti": self.new(), **claims,
+        }  # fmt: skip
+        return sign(whole, ASSERTION, self.key(workload))
+
+    def client(self, workload: str, service: str = "broker", **claims: Any) -> dict[str, str]:
+        """The form parameters by which a workload authenticates."""
+        return {
+            "client_assertion_type": ASSERTION_TYPE,
+            "client_assertion": self.assertion(workload, service, **claims),
+        }
+
+    def proof(self, owner: str, method: str, url: str, token: str | None = None) -> dict[str, str]:
+        """The header with a proof of possession."""
+        made = make_proof(self.key(owner), method, url, jti=self.new(), now=self.time[0], token=token)
+        return {"DPoP": made}
+
+    def user_token(self, user: str, holder: str = DESK, **claims: Any) -> str:
+        """A person's access token, as after a login through `holder`."""
+        now = int(self.time[0])
+        whole = {
+            "iss": URLS["authority"], "aud": URLS["authority"], "iat": now, "exp": now + 3_600,
+            "sub": user, "client_id": "desk", "scope": "openid", "jti": self.new(),
+            "cnf": {"jkt": thumbprint(self.key(holder))}, **claims,
+        }  # fmt: skip
+        return sign(whole, ACCESS, self.deployment.keys[AUTHORITY].current())
+
+    def as_user(self, user: str, service: str, path: str, body: Any = None, **more: Any) -> Answer:
+        """A person's request, by token and proof."""
+        token = self.user_token(user)
+        headers = {"Authorization": f"DPoP {token}", **self.proof(DESK, "POST", URLS[service] + path, token)}
+        return self.call(service, "POST", path, json=body or {}, headers=headers, **more)
+
+    def open(self, user: str = "user:alice", agents: list[str] | None = None, **more: Any) -> Answer:
+        """A session that the desk opens for a user."""
+        body = {
+            **self.client(DESK, "authority"), "user_token": self.user_token(user), "purpose": "support",
+            "agents": [TRIAGE] if agents is None else agents,
+            "requested_actions": ["ticket:read", "ticket:update"], **more,
+        }  # fmt: skip
+        headers = self.proof(DESK, "POST", f"{URLS['authority']}/sessions")
+        return self.call("authority", "POST", "/sessions", json=body, headers=headers)
+
+    def session(self, *arguments: Any, **more: Any) -> dict[str, Any]:
+        """As `open`, and it must succeed: the answer's body."""
+        answer = self.open(*arguments, **more)
+        assert answer.status == 201, answer
+        body: dict[str, Any] = answer.body
+        return body
+
+    def exchange(
+        self, workload: str, token: str, headers: dict[str, str] | None = None, **more: Any
+    ) -> Answer:
+        """A token exchange; `more` are parameters of the form, None takes one out."""
+        form = {
+            "grant_type": GRANT_TYPE, "subject_token": token,
+            "subject_token_type": JWT_TYPE if token.count(".") == 2 else ACCESS_TYPE,
+            **self.client(workload), **more,
+        }  # fmt: skip
+        form = {name: value for name, value in form.items() if value is not None}
+        headers = self.proof(workload, "POST", f"{URLS['broker']}/token") if headers is None else headers
+        return self.call("broker", "POST", "/token", data=form, headers=headers)
+
+    def credential(self, workload: str, token: str, **more: Any) -> str:
+        """As `exchange`, and it must succeed: the token."""
+        answer = self.exchange(workload, token, **more)
+        assert answer.status == 200, answer
+        issued: str = answer.body["access_token"]
+        return issued
+
+    def events(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """What is in the outbox."""
+        found = [json.loads(text) for _, text in next_events(self.deployment.db, 10_000)]
+        return [event for event in found if kind in (None, event["kind"])]
+
+    def since(self, do: Callable[[], Answer]) -> tuple[Answer, list[dict[str, Any]]]:
+        """An answer, and the events that it left."""
+        before = len(self.events())
+        answer = do()
+        return answer, self.events()[before:]
+
+
+def answer_of(response: httpx.Response) -> Answer:
+    """A response, read."""
+    kind = response.headers.get("content-type", "")
+    body = response.json() if kind.startswith("application/json") else response.text
+    return Answer(response.status_code, body, response.headers)
+
+
+def exceptions_of(folder: Path, db: Database) -> None:
+    """Open the exceptions of the folder's file."""
+    from issuer.registry.exceptions import check
+
+    for record in check(read_yaml(folder / "exceptions.yml"))[0]:
+        add_exception(db, record)
