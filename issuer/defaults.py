@@ -10,5 +10,13 @@ REVIEW_DAYS: Final = 7
 """How long after its end an exception may wait for its review, in days."""
 DEFAULT_FOLDER: Final = "./issuer-state"
 """Where the services keep what they know."""
+BASE_PORT: Final = 9_400
+"""The first of the services' ports."""
+EVENTS_FILE: Final = "events.jsonl"
+"""Where events go in the issuer's folder, unless they are sent elsewhere."""
+WHEN_FULL: Final = ("refuse", "drop")
+"""What happens to a step whose event finds no room."""
+PURPOSES: Final = ("authority", "broker", "id_token")
+"""What the services' own keys sign."""
 REPORT_FORMATS: Final = ("text", "json", "sarif")
 """How the gates write their findings."""

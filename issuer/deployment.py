@@ -8,13 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from joserfc.jwk import OKPKey
+
+from issuer.defaults import PURPOSES
 from issuer.emitting.recorder import Recorder
 from issuer.policy.active import ActivePolicy
 from issuer.registry.identities import environment_of
 from issuer.registry.registry import Registry
 from issuer.registry.trust import Trust
 from issuer.state.database import Database
-from issuer.state.signing_keys import PURPOSES, KeyRing
+from issuer.state.signing_keys import KeyRing
 
 SERVICES: Final = (
     "authority", "broker", "pdp", "gateway", "router", "adapter", "worker", "egress", "signals",
@@ -39,6 +42,8 @@ class Deployment:
     urls: Mapping[str, str]
     clock: Callable[[], float] = time.time
     new_id: Callable[[], str] = random_id
+    transmitters: Mapping[str, Mapping[str, OKPKey]] = field(default_factory=dict)
+    """Who may push security events: the issuers' names, and their keys by key id."""
     policy: ActivePolicy = field(init=False)
     keys: Mapping[str, KeyRing] = field(init=False)
 

@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 from joserfc.jwk import OKPKey
-from starlette.applications import Starlette
 
 from issuer.authentication.workloads import ASSERTION_TYPE
-from issuer.authority.service import authority_service
 from issuer.broker.exchange import ACCESS_TYPE, GRANT_TYPE, JWT_TYPE
-from issuer.broker.service import broker_service
 from issuer.deployment import SERVICES, Deployment
+from issuer.egress.addresses import Resolve, resolve
+from issuer.emitting.emitter import Emitter
 from issuer.emitting.recorder import Recorder
 from issuer.example.founding import key_path
-from issuer.pdp.service import pdp_service
 from issuer.policy.activation import activate
 from issuer.policy.bundle import read_bundle
 from issuer.policy.review_files import reviews_of
@@ -29,13 +27,16 @@ from issuer.registry.private_keys import read_private_key
 from issuer.registry.registry import read_registry
 from issuer.registry.trust import read_trust
 from issuer.registry.yaml_file import read_yaml
+from issuer.serving import Settings, Stack, make_stack
 from issuer.state.database import Database
 from issuer.state.grants import add_exception, add_grant
 from issuer.state.outbox import next_events
+from issuer.state.policies import active
 from issuer.state.signing_keys import AUTHORITY
 from issuer.tokens.dpop import make_proof
 from issuer.tokens.jws import ACCESS, ASSERTION, sign
 from issuer.tokens.keys import thumbprint
+from ledger.errors import OutsideError
 
 NOW = 1_795_600_800
 URLS = {name: f"http://127.0.0.1:{9_400 + number}" for number, name in enumerate(SERVICES)}
@@ -44,6 +45,10 @@ REPLY = "agent:production/support-reply"
 PAYER = "agent:production/payment-runner"
 DESK = "orchestrator:production/desk"
 TICKETS = "tool:production/tickets"
+TOOL_OF = {
+    "ticket": "tickets", "repository": "repository", "invoice": "invoices", "customer": "customers",
+    "payment": "payments", "deploy": "deploy", "report": "reports",
+}  # fmt: skip
 PAYMENTS = "tool:production/payments"
 
 
@@ -62,19 +67,58 @@ class Answer:
 
 
 @dataclass
+class MemorySink:
+    """An intake in memory; `broken` makes it refuse."""
+
+    texts: list[str] = field(default_factory=list)
+    broken: bool = False
+
+    async def send(self, events: Sequence[str]) -> None:
+        """See `Sink.send`."""
+        if self.broken:
+            raise OutsideError("The intake is down.")
+        self.texts += events
+
+    async def close(self) -> None:
+        """See `Sink.close`."""
+
+
+class _Hub(httpx.AsyncBaseTransport):
+    """The network between the services: each at its own address."""
+
+    def __init__(self, services: dict[str, httpx.AsyncBaseTransport]) -> None:
+        self._services = services
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        base = f"{request.url.scheme}://{request.url.netloc.decode()}"
+        return await self._services[base].handle_async_request(request)
+
+
+@dataclass
 class Company:
     """The example company, its keys, and a hand on its clock."""
 
     folder: Path
     deployment: Deployment
-    apps: dict[str, Starlette]
+    stack: Stack
     time: list[float]
+    sink: MemorySink
+    loop: asyncio.AbstractEventLoop
     ids: Any = field(default_factory=itertools.count)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, folder: Path, db: Database | None = None) -> Company:
+    def of(
+        cls,
+        folder: Path,
+        db: Database | None = None,
+        *,
+        allow_test: bool = False,
+        resolver: Resolve = resolve,
+        time: list[float] | None = None,
+    ) -> Company:
         """The services of the folder's production, with the example's policy active."""
-        time: list[float] = [float(NOW)]
+        time = [float(NOW)] if time is None else time
         numbers = itertools.count(1)
         db = db or Database(None)
         recorder = Recorder(db, clock=lambda: time[0], new_id=lambda: f"{next(numbers):032x}")
@@ -85,17 +129,48 @@ class Company:
         )  # fmt: skip
         for grant in registry.grants.values():
             add_grant(db, grant)
+        if active(db) is None:
+            cls._activate(folder, deployment)
+        sink = MemorySink()
+        loop = asyncio.new_event_loop()
+        emitter = Emitter(recorder, sink, heartbeat_seconds=1e9)
+        mounts: dict[str, httpx.AsyncBaseTransport] = {}
+        hub = _Hub(mounts)
+        client = httpx.AsyncClient(transport=hub, trust_env=False)
+        settings = Settings(folder, "production", allow_test_destinations=allow_test)
+        stack = make_stack(deployment, settings, client, emitter, resolver=resolver)
+        for name, app in stack.apps.items():
+            mounts[URLS[name]] = httpx.ASGITransport(app)
+        found = cls(folder, deployment, stack, time, sink, loop)
+        found._tasks.append(loop.create_task(emitter.run()))
+        return found
+
+    @staticmethod
+    def _activate(folder: Path, deployment: Deployment) -> None:
         bundle = read_bundle(folder / "policies/agents-1")
         activate(
-            db, recorder, registry, bundle, reviews=reviews_of(folder, bundle.digest),
-            owner_of=trust.owner_of, reason="first",
+            deployment.db, deployment.recorder, deployment.registry, bundle,
+            reviews=reviews_of(folder, bundle.digest), owner_of=deployment.trust.owner_of, reason="first",
         )  # fmt: skip
-        apps = {
-            "authority": authority_service(deployment).app(),
-            "broker": broker_service(deployment).app(),
-            "pdp": pdp_service(deployment).app(),
-        }
-        return cls(folder, deployment, apps, time)
+
+    def close(self) -> None:
+        """Give everything back."""
+        for task in self._tasks:
+            task.cancel()
+        self.loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
+        self.loop.close()
+        self.deployment.db.close()
+
+    def hear(self) -> None:
+        """Every enforcement point reads the signals that are there."""
+
+        async def read() -> None:
+            for reader in self.stack.readers:
+                reader._has_read = False
+                while await reader.step():
+                    pass
+
+        self.loop.run_until_complete(read())
 
     def key(self, owner: str) -> OKPKey:
         """The private key of a workload or person."""
@@ -109,17 +184,17 @@ class Company:
         """One request, as a client over HTTP would make it."""
 
         async def ask() -> httpx.Response:
-            transport = httpx.ASGITransport(self.apps[service])
+            transport = httpx.ASGITransport(self.stack.apps[service])
             async with httpx.AsyncClient(transport=transport, base_url=URLS[service]) as client:
                 return await client.request(method, path, **more)
 
-        return answer_of(asyncio.run(ask()))
+        return answer_of(self.loop.run_until_complete(ask()))
 
     def together(self, *requests: tuple[str, str, str, dict[str, Any]]) -> list[Answer]:
         """Several requests at once."""
 
         async def ask(service: str, method: str, path: str, more: dict[str, Any]) -> httpx.Response:
-            transport = httpx.ASGITransport(self.apps[service])
+            transport = httpx.ASGITransport(self.stack.apps[service])
             async with httpx.AsyncClient(transport=transport, base_url=URLS[service]) as client:
                 return await client.request(method, path, **more)
 
@@ -127,7 +202,7 @@ class Company:
             asked: list[Awaitable[httpx.Response]] = [ask(*one) for one in requests]
             return await asyncio.gather(*asked)
 
-        return [answer_of(one) for one in asyncio.run(all_of_them())]
+        return [answer_of(one) for one in self.loop.run_until_complete(all_of_them())]
 
     def assertion(self, workload: str, service: str = "broker", **claims: Any) -> str:
         """A client assertion; `claims` change it."""
@@ -203,9 +278,21 @@ class Company:
         issued: str = answer.body["access_token"]
         return issued
 
+    def tool(
+        self, service: str, workload: str, token: str, action: str, resource: str, **arguments: Any
+    ) -> Answer:
+        """A call of a tool with a capability, by whom it is bound to."""
+        path = f"/tools/{TOOL_OF[action.partition(':')[0]]}/{action}"
+        headers = {
+            "Authorization": f"DPoP {token}", **self.proof(workload, "POST", URLS[service] + path, token),
+        }  # fmt: skip
+        body = {"resource": resource, "arguments": arguments}
+        return self.call(service, "POST", path, json=body, headers=headers)
+
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
         """What is in the outbox."""
-        found = [json.loads(text) for _, text in next_events(self.deployment.db, 10_000)]
+        texts = [*self.sink.texts, *(text for _, text in next_events(self.deployment.db, 10_000))]
+        found = [json.loads(text) for text in texts]
         return [event for event in found if kind in (None, event["kind"])]
 
     def since(self, do: Callable[[], Answer]) -> tuple[Answer, list[dict[str, Any]]]:

@@ -51,7 +51,8 @@ class Emitter:
             if not batch:
                 self._left.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._left.wait(), LOOK_SECONDS)
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._left.wait()
                 continue
             try:
                 await self._sink.send([text for _, text in batch])
@@ -81,10 +82,16 @@ class Emitter:
 
         self._left.set()
         try:
-            await asyncio.wait_for(wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await wait()
         except TimeoutError:
             return False
         return True
+
+    async def drained(self) -> None:
+        """Returns when nothing waits."""
+        async with self._went:
+            await self._went.wait_for(lambda: not self.waiting)
 
     @property
     def waiting(self) -> int:

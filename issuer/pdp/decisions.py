@@ -47,15 +47,20 @@ class Decided:
     """The request that waits for somebody's word, where that is what is missing."""
 
 
-def decide(deployment: Deployment, step: Step, *, uses_approval: bool = True) -> Decided:
-    """The policy's verdict on one step. An approval that it rests on is used up with it."""
+def decide(deployment: Deployment, step: Step, egress: Action | None = None) -> Decided:
+    """The policy's verdict on one step. An approval that it rests on is used up with it.
+
+    `egress` is the action of sending to a destination, whose endpoint is then the step's resource.
+    """
     try:
         engine = deployment.policy.engine()
     except UsageError:
         return Decided(Verdict("error", "no_policy", DEFAULT_DENY, "none", ""), {})
     session = find_session(deployment.db, step.sid)
-    action, _ = find_action(deployment, step.action)
-    resource = deployment.registry.resources.get(step.resource)
+    action = egress or find_action(deployment, step.action)
+    resource: Resource | str | None = deployment.registry.resources.get(step.resource)
+    if egress is not None:
+        resource = step.resource
     facts = _facts(session, step, action, resource)
     missing = _missing(deployment, session, step, action, resource)
     if missing is not None or session is None or action is None or resource is None:
@@ -64,7 +69,7 @@ def decide(deployment: Deployment, step: Step, *, uses_approval: bool = True) ->
     user = deployment.registry.users.get(session.facts.user)
     grants = _grants(deployment, step)
     approval = None
-    if step.agent is not None:
+    if step.agent is not None and isinstance(resource, Resource):
         approval = approved_step(
             deployment.db, agent=step.agent, action=action.name, resource=resource.id, sid=step.sid,
             now=deployment.now(),
@@ -76,20 +81,19 @@ def decide(deployment: Deployment, step: Step, *, uses_approval: bool = True) ->
     verdict = _in_emergency(deployment, engine, question, engine.decide(question))
     if verdict.allowed and approval is not None:
         facts = merged(facts, {"approval_id": approval.id, "approved_by": approval.approved_by})
-        if uses_approval and not use_approval(deployment.db, approval.id, now=deployment.now()):
+        if not use_approval(deployment.db, approval.id, now=deployment.now()):
             verdict = dataclasses.replace(verdict, decision="deny", reason=APPROVAL_REQUIRED)
     asked = _ask(deployment, step, verdict, session)
     return Decided(verdict, merged(facts, of_verdict(verdict), asked), asked.get("approval_id"))
 
 
-def find_action(deployment: Deployment, name: str) -> tuple[Action | None, str]:
-    """The action of this name of a tool of this environment, and the tool's endpoint."""
-    for endpoint, tool in deployment.registry.tools.items():
-        if tool.environment == deployment.environment:
-            found = tool.action(name)
-            if found is not None:
-                return found, endpoint
-    return None, ""
+def find_action(deployment: Deployment, name: str) -> Action | None:
+    """The action of this name of a tool of this environment."""
+    for tool in deployment.registry.tools.values():
+        found = tool.action(name) if tool.environment == deployment.environment else None
+        if found is not None:
+            return found
+    return None
 
 
 def record_approval(deployment: Deployment, approval: Approval, *, outcome: str, by: str | None) -> None:
@@ -115,7 +119,7 @@ def _missing(
     session: Session | None,
     step: Step,
     action: Action | None,
-    resource: Resource | None,
+    resource: Resource | str | None,
 ) -> str | None:
     """Why there is nothing to ask the policy about; None where there is."""
     if session is None:
@@ -128,7 +132,9 @@ def _missing(
         return "agent_unknown"
     if action is None:
         return "action_unknown"
-    if resource is None or resource.id.partition(":")[0] != action.resource_type:
+    if resource is None:
+        return "resource_unknown"
+    if isinstance(resource, Resource) and resource.id.partition(":")[0] != action.resource_type:
         return "resource_unknown"
     if step.credential_id is not None:
         found = find_credential(deployment.db, step.credential_id)
@@ -186,7 +192,7 @@ def _ask(deployment: Deployment, step: Step, verdict: Verdict, session: Session)
 
 
 def _facts(
-    session: Session | None, step: Step, action: Action | None, resource: Resource | None
+    session: Session | None, step: Step, action: Action | None, resource: Resource | str | None
 ) -> dict[str, Any]:
     known = (
         {} if session is None else of_session(session.facts, trace_id=session.txn, task_id=session.task_id)

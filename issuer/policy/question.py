@@ -11,6 +11,8 @@ from ledger.events import Answer
 
 ISSUE = "credential:issue"
 """The action that the broker asks about: resource is the endpoint that a credential is for."""
+SEND = "egress:send"
+"""The action that the egress mediator asks about: resource is the endpoint of the destination."""
 
 
 @dataclass(frozen=True, slots=True)

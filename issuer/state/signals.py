@@ -73,12 +73,6 @@ def signals_after(db: Database, position: int, limit: int) -> list[Signal]:
     ]
 
 
-def last_position(db: Database) -> int:
-    """The position of the newest signal that ever was."""
-    row = db.row("SELECT seq FROM sqlite_sequence WHERE name = 'signals'")
-    return 0 if row is None else int(row[0])
-
-
 def revoked_since(db: Database, principal: str, issued_at: int) -> bool:
     """Whether a principal was revoked in or after the second in which something was issued to it."""
     row = db.row(

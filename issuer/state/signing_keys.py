@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any, Final
 
+from issuer.defaults import PURPOSES
 from issuer.state.database import Database
 from issuer.tokens.keys import (
     Key,
@@ -24,7 +25,7 @@ LONGEST_TOKEN_SECONDS: Final = 3_600
 AUTHORITY: Final = "authority"
 BROKER: Final = "broker"
 ID_TOKEN: Final = "id_token"  # noqa: S105 - the name of a purpose
-PURPOSES: Final = (AUTHORITY, BROKER, ID_TOKEN)
+assert PURPOSES == (AUTHORITY, BROKER, ID_TOKEN)
 
 
 class KeyRing:

@@ -121,12 +121,19 @@ class Service:
     """The routes of one service, and how its refusals are recorded."""
 
     def __init__(
-        self, name: str, deployment: Deployment, refused: Recorded, *, max_body: int = MAX_BODY_BYTES
+        self,
+        name: str,
+        deployment: Deployment,
+        refused: Recorded,
+        *,
+        max_body: int = MAX_BODY_BYTES,
+        seconds: float = REQUEST_SECONDS,
     ) -> None:
         self.name = name
         self.deployment = deployment
         self._refused = refused
         self._max_body = max_body
+        self._seconds = seconds
         self._routes: list[Route] = []
 
     def route(self, path: str, handler: Handler, *methods: str) -> None:
@@ -141,7 +148,7 @@ class Service:
         async def answer(request: Request) -> Response:
             call = self._call(request)
             try:
-                async with asyncio.timeout(REQUEST_SECONDS):
+                async with asyncio.timeout(self._seconds):
                     call.body = await _body(request, self._max_body)
                     response = await handler(call)
             except Refusal as refusal:
@@ -223,7 +230,7 @@ def _too_large(limit: int) -> Refusal:
 
 
 def _too_slow() -> Refusal:
-    return Refusal(503, UNAVAILABLE, "too_slow", f"It took longer than {REQUEST_SECONDS:g} s.")
+    return Refusal(503, UNAVAILABLE, "too_slow", "It took too long.")
 
 
 def _unavailable() -> Refusal:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -34,11 +33,6 @@ from tests.issuing import (
 )
 
 TOKEN_URL = f"{URLS['broker']}/token"
-
-
-@pytest.fixture
-def firm(company: Path) -> Company:
-    return Company.of(company)
 
 
 def claims_of(firm: Company, token: str) -> dict[str, Any]:
@@ -523,17 +517,14 @@ def test_a_restart_forgets_nothing(company: Path, tmp_path: Path) -> None:
     assertion = first.assertion(TRIAGE)
     assert first.exchange(TRIAGE, session, client_assertion=assertion).status == 200
     _revoke(first, TRIAGE)
-    second = dataclasses.replace(first)
-    second.deployment = dataclasses.replace(first.deployment, db=Database(tmp_path / "state.db"))
-    second.deployment.recorder.db = second.deployment.db
-    from issuer.broker.service import broker_service
-
-    second.apps = {**first.apps, "broker": broker_service(second.deployment).app()}
+    first.close()
+    second = Company.of(company, Database(tmp_path / "state.db"))
     refused(
         second, lambda: second.exchange(TRIAGE, session, client_assertion=assertion), 401, "invalid_client",
         "token_reused",
     )  # fmt: skip
     refused(second, lambda: second.exchange(TRIAGE, session), 400, "invalid_request", "principal_revoked")
+    second.close()
 
 
 def test_bodies_are_bounded_and_of_their_kind(firm: Company) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +11,6 @@ from issuer.state.grants import add_exception
 from tests.issuing import NOW, PAYER, REPLY, TRIAGE, URLS, Answer, Company
 
 ROUTER = "router:production/main"
-
-
-@pytest.fixture
-def firm(company: Path) -> Company:
-    return Company.of(company)
 
 
 def question(sid: str, **more: Any) -> dict[str, Any]:

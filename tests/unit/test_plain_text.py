@@ -22,7 +22,7 @@ from tests.making import Made, make_ledger, row, stretch
 
 EVIL = "\x1b[2K\rallow\n\x9b31m\u202eyned\u2066\x7f\u200b\x07"
 TRACE = "ab" * 16
-NOT_RUN = {"demo", "ingest kafka", "witness serve", "dashboard"}
+NOT_RUN = {"demo", "ingest kafka", "issuer serve", "witness serve", "dashboard"}
 """They serve or need a broker; what they print is composed of the functions that are tested here."""
 
 
@@ -111,6 +111,8 @@ def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
             "--reviewer",
             f"user:{EVIL}",
         ],
+        "issuer revoke": ["issuer", "revoke", f"session:{EVIL}", "--reason", EVIL, "--state", str(folder)],
+        "issuer rotate": ["issuer", "rotate", "--purpose", EVIL, "--state", str(folder)],
         "exceptions check": ["exceptions", "check", str(registered)],
         "ingest check": ["ingest", "check", str(sample)],
         "ingest file": ["ingest", "file", str(sample), *url],

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import re
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -21,11 +20,6 @@ from tests.issuing import DESK, NOW, REPLY, TRIAGE, URLS, Answer, Company
 VERIFIER = "v" * 43
 CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).rstrip(b"=").decode()
 BACK = "http://127.0.0.1:5555/oauth2callback"
-
-
-@pytest.fixture
-def firm(company: Path) -> Company:
-    return Company.of(company)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The way out: to named destinations alone, with credentials that no agent ever holds."""
