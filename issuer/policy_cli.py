@@ -1,9 +1,9 @@
-"""Commands over policy bundles: issuer policy test, diff, review."""
+"""Commands over policy bundles: issuer policy test, diff, review, activate, rollback, history."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from issuer.defaults import DEFAULT_FOLDER
 from ledger.console import JsonOption, answer
 from ledger.errors import UsageError
 from ledger.format.plain_text import plain
+
+if TYPE_CHECKING:
+    from issuer.policy.bundle import Bundle
 
 policy_app = typer.Typer(no_args_is_help=True, help="Policy bundles: test, review, activate, roll back.")
 
@@ -129,5 +132,88 @@ def review_policy(
     answer(
         {"digest": read.digest, "reviewer": reviewer, "file": str(path)},
         f"{plain(reviewer)} agrees to {read.about.name} {read.version}, digest {read.digest}: {path}",
+        as_json,
+    )
+
+
+@policy_app.command("activate")
+def activate_policy(
+    bundle: BundleArgument,
+    reason: Annotated[str, typer.Option(help="Why, in a sentence.")] = "a new version",
+    approval_id: Annotated[str | None, typer.Option(help="The change or approval that it rests on.")] = None,
+    folder: FolderOption = Path(DEFAULT_FOLDER),
+    as_json: JsonOption = False,
+) -> None:
+    """Let a bundle decide from the next request on: its tests pass, and somebody else has reviewed it.
+
+    Example: decision-ledger issuer policy activate policies/agents-2 --reason "tighter risk" --state company
+    """
+    from issuer.policy.activation import ACTIVATED
+    from issuer.policy.bundle import read_bundle
+
+    _activate(folder, read_bundle(bundle), reason, approval_id, outcome=ACTIVATED, as_json=as_json)
+
+
+@policy_app.command("rollback")
+def roll_back_policy(
+    reason: Annotated[str, typer.Option(help="Why, in a sentence.")],
+    to: Annotated[
+        str | None, typer.Option(help="A version, or the beginning of a digest; else the one before.")
+    ] = None,
+    approval_id: Annotated[str | None, typer.Option(help="The change or approval that it rests on.")] = None,
+    folder: FolderOption = Path(DEFAULT_FOLDER),
+    as_json: JsonOption = False,
+) -> None:
+    """Go back to an earlier bundle, through the same tests and the same gate.
+
+    Example: decision-ledger issuer policy rollback --reason "denies refunds" --approval-id CHG-7
+    """
+    from issuer.policy.activation import ROLLED_BACK, earlier_bundle
+    from issuer.state.opening import open_state
+
+    with open_state(folder) as recorder:
+        bundle = earlier_bundle(recorder.db, to)
+    _activate(folder, bundle, reason, approval_id, outcome=ROLLED_BACK, as_json=as_json)
+
+
+@policy_app.command("history")
+def show_history(folder: FolderOption = Path(DEFAULT_FOLDER), as_json: JsonOption = False) -> None:
+    """Which policy was active when, by whose word, and why; the last line is active.
+
+    Example: decision-ledger issuer policy history --state company --json
+    """
+    from dataclasses import asdict
+
+    from issuer.emitting.steps import time_text
+    from issuer.state.opening import open_state
+    from issuer.state.policies import history
+    from ledger.console import table_text
+
+    with open_state(folder) as recorder:
+        lines = history(recorder.db)
+    value = [{**asdict(line), "at": time_text(line.at)} for line in lines]
+    columns = ["at", "version", "outcome", "approved_by", "approval_id", "reason", "digest"]
+    answer(value, table_text(columns, [[row[name] for name in columns] for row in value]), as_json)
+
+
+def _activate(
+    folder: Path, bundle: Bundle, reason: str, approval_id: str | None, *, outcome: str, as_json: bool
+) -> None:
+    from issuer.policy.activation import activate
+    from issuer.policy.review_files import reviews_of
+    from issuer.registry.registry import read_registry
+    from issuer.registry.trust import read_trust
+    from issuer.state.opening import open_state
+
+    trust = read_trust(folder / "trust")
+    with open_state(folder) as recorder:
+        done = activate(
+            recorder.db, recorder, read_registry(folder), bundle, reviews=reviews_of(folder, bundle.digest),
+            owner_of=trust.owner_of, reason=reason, outcome=outcome, approval_id=approval_id,
+        )  # fmt: skip
+    answer(
+        {"version": done.version, "digest": done.digest, "approved_by": done.approved_by, "outcome": outcome},
+        f"{bundle.about.name} {done.version} decides from now on (digest {done.digest}, "
+        f"reviewed by {done.approved_by}).",
         as_json,
     )
