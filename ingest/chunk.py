@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,6 +23,8 @@ class Chunk:
     than the source was willing to hold: `values` has their beginning.
     `prefix_at(k)`, of file sources, gives (read_bytes, prefix) after the first k messages, so that a
     chunk can be cut between messages.
+    `masked` maps positions in `values` to the JSON pointers of what was removed before the message came
+    to rest in a spool.
     """
 
     key: OffsetKey
@@ -36,3 +38,4 @@ class Chunk:
     prefix: str | None = None
     truncated: dict[int, int] = field(default_factory=dict)
     prefix_at: Callable[[int], tuple[int, str]] | None = None
+    masked: Mapping[int, Sequence[str]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Commands that bring events in: ingest file, ingest kafka, ingest check."""
+"""Commands that bring events in: ingest file, ingest kafka, ingest http, ingest check."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from ingest.adapters import adapter, field_map
 from ingest.defaults import BATCH_ROWS, BATCH_SECONDS, SASL_MECHANISMS, SECURITY_PROTOCOLS
+from ingest.http_cli import ingest_http
 from ingest.ingestion import (
     FormatOption,
     IntakeOption,
@@ -45,6 +46,7 @@ ingest_app = typer.Typer(no_args_is_help=True, help="Bring decision events in.")
 
 def register(program: typer.Typer) -> None:
     """Mount these commands on the program."""
+    ingest_app.command("http")(ingest_http)
     program.add_typer(ingest_app, name="ingest")
     program.add_typer(letters_app, name="deadletters")
 

@@ -6,6 +6,7 @@ fields that are not a sender's to set, and unknown ones, go into `attributes`.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta, timezone
@@ -261,6 +262,29 @@ def normalise(
         row["raw"] = _bounded_raw(raw, limits)
     row["part"] = part
     return row
+
+
+def places_of_part(places: Iterable[str], part: int, attributes: str | None) -> list[str]:
+    """The places of one event of a message, as its sealed row has them.
+
+    `places` are JSON pointers into the message (an event, or an array of them) as it came; `attributes` is
+    the text of the sealed column, where top-level fields that are none of ours have gone.
+    """
+    kept: dict[str, Any] = json.loads(attributes) if attributes else {}
+    found = []
+    for place in places:
+        head, separator, rest = place[1:].partition("/")
+        if head.isdecimal():
+            if int(head) != part:
+                continue
+            head, separator, rest = rest.partition("/")
+        name = head.replace("~1", "/").replace("~0", "~")
+        if name not in _KNOWN and name != "attributes":
+            while f"unknown.{name}" in kept:
+                name = f"unknown.{name}"
+            head = f"attributes/{pointer_token(name)}"
+        found.append(f"/{head}{separator}{rest}")
+    return found
 
 
 def as_table(rows: Sequence[Row]) -> pa.Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from ingest import rows
 from ingest.chunk import Chunk
 from ingest.decoded import Decoded, Limits
 from ingest.masking import mask_payload
@@ -72,7 +73,22 @@ def _placed(decoded: Decoded, chunk: Chunk) -> pa.Table:
     for name, column in columns.items():
         at = ARROW_SCHEMA.get_field_index(name)
         events = events.set_column(at, ARROW_SCHEMA.field(at), column)
-    return events
+    return _with_masked(events, decoded, chunk) if chunk.masked else events
+
+
+def _with_masked(events: pa.Table, decoded: Decoded, chunk: Chunk) -> pa.Table:
+    """Set `masked` of events whose messages were masked before they came to rest."""
+    at = ARROW_SCHEMA.get_field_index("masked")
+    held: list[list[str] | None] = events.column(at).to_pylist()
+    parts = events.column("part").to_pylist()
+    attributes = events.column("attributes")
+    for position, message in enumerate(decoded.message.tolist()):
+        places = chunk.masked.get(message)
+        if places is not None:
+            text = attributes[position].as_py()
+            own = rows.places_of_part(places, parts[position], text)
+            held[position] = sorted({*(held[position] or ()), *own}) or None
+    return events.set_column(at, ARROW_SCHEMA.field(at), pa.array(held, ARROW_SCHEMA.field(at).type))
 
 
 def _too_long(size: int, limits: Limits) -> str:

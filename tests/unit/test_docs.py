@@ -460,14 +460,15 @@ def other_key(folder: Path) -> Path:
     return path
 
 
-def test_every_room_is_in_the_page_on_the_architecture() -> None:
+@pytest.mark.parametrize("package", ["ledger", "issuer"])
+def test_every_room_is_in_the_page_on_the_architecture(package: str) -> None:
     page = text_of(DOCS / "architecture.md")
     rooms = {
         path.stem if path.suffix == ".py" else path.name
-        for path in (ROOT / "ledger").iterdir()
+        for path in (ROOT / package).iterdir()
         if path.suffix == ".py" or (path / "__init__.py").is_file()
     } - {"__init__"}
-    (table,) = re.findall(r"## Rooms of `ledger/`.*?(?=\n## |\Z)", page, flags=re.DOTALL)
+    (table,) = re.findall(rf"## Rooms of `{package}/`.*?(?=\n## |\Z)", page, flags=re.DOTALL)
     named = [name for line in table.splitlines() if line.startswith("| `") for name in
              re.findall(r"`([a-z_]+)`", line.split("|")[1])]  # fmt: skip
     assert sorted(named) == sorted(rooms)

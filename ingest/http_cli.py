@@ -1,0 +1,120 @@
+"""Command that takes events over HTTP: ingest http."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ingest.defaults import BATCH_ROWS, BATCH_SECONDS
+from ingest.ingestion import (
+    FormatOption,
+    IntakeOption,
+    RowsOption,
+    SecondsOption,
+    WriterOption,
+    ingested,
+    worker_name,
+)
+from ledger.console import (
+    JsonOption,
+    KeyOption,
+    LedgerOption,
+    ledger_url,
+    local_folder,
+    note,
+    signing_key,
+    store_at,
+)
+from ledger.errors import UsageError
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MIN_TOKEN_LETTERS = 16
+
+
+def ingest_http(
+    listen: Annotated[str, typer.Option("--listen", help="HOST:PORT; port 0 takes any.")],
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="Tokens that senders show, one a line.")
+    ] = None,
+    spool: Annotated[
+        Path | None,
+        typer.Option("--spool", help="Where messages wait, on a local disk; else beside the ledger."),
+    ] = None,
+    format_: FormatOption = "native",
+    intake: IntakeOption = None,
+    writer_name: WriterOption = None,
+    batch_rows: RowsOption = BATCH_ROWS,
+    batch_seconds: SecondsOption = BATCH_SECONDS,
+    ledger: LedgerOption = None,
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Seal the events that are posted to /events. 2xx means: on the disk here, whatever happens next.
+
+    Example: decision-ledger ingest http --listen 127.0.0.1:8088 --token-file tokens.txt
+    """
+    from ingest.adapters import adapter
+    from ingest.intakes import read_intake
+    from ingest.pipeline import Pace
+    from ingest.sources.http.listener import Listener
+    from ingest.sources.http.source import SpoolSource, key_of
+    from ingest.sources.http.spool import Spool
+    from ledger.writer import Writer
+
+    host, port = _address(listen)
+    tokens = _tokens(token_file)
+    if not tokens and host not in LOOPBACK:
+        raise UsageError(
+            f"{host} can be reached by others, and anybody could send.", "Give tokens with --token-file."
+        )
+    settings = read_intake(intake, "http")
+    reader = adapter(format_, settings.options)
+    writer = Writer(store_at(ledger), signing_key(ledger, key), name=writer_name or worker_name())
+    kept = Spool(spool or _default_spool(ledger))
+    try:
+        listener = Listener(kept, host, port, tokens)
+        found = writer.position(key_of(kept))
+        source = SpoolSource(kept, 0 if found is None else found.to)
+        listener.start()
+        note(f"Listening on http://{host}:{listener.port}/events")
+        try:
+            pace = Pace(rows=batch_rows, seconds=batch_seconds)
+            ingested(source, reader, writer, settings, pace, as_json=as_json)
+        finally:
+            listener.stop()
+    finally:
+        kept.close()
+
+
+def _address(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise UsageError(f"{listen!r} is no place to listen at.", "Write HOST:PORT, such as 127.0.0.1:8088.")
+    return host, int(port)
+
+
+def _tokens(path: Path | None) -> list[str]:
+    if path is None:
+        return []
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise UsageError(f"The tokens in {path} cannot be read.", "Correct --token-file.") from None
+    tokens = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not tokens or min(map(len, tokens)) < MIN_TOKEN_LETTERS:
+        raise UsageError(
+            f"{path} holds no token, or one of less than {MIN_TOKEN_LETTERS} letters.",
+            "Write one a line, such as `openssl rand -hex 32` gives.",
+        )
+    return tokens
+
+
+def _default_spool(ledger: str | None) -> Path:
+    folder = local_folder(ledger_url(ledger))
+    if folder is None:
+        raise UsageError("A remote ledger needs a local place for the spool.", "Name it with --spool.")
+    resolved = folder.resolve()
+    return resolved.with_name(resolved.name + ".spool")
