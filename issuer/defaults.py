@@ -16,6 +16,13 @@ EVENTS_FILE: Final = "events.jsonl"
 """Where events go in the issuer's folder, unless they are sent elsewhere."""
 WHEN_FULL: Final = ("refuse", "drop")
 """What happens to a step whose event finds no room."""
+SCENARIOS: Final = (
+    "healthy-day", "shared-identity", "context-lost", "stale-cache", "copied-role", "break-glass",
+    "no-context", "credential-theft", "delegated-abuse", "revocation-drill", "rollback-drill", "company-week",
+)  # fmt: skip
+"""What `issuer scenario run` plays."""
+SCENARIO_RATE: Final = 40.0
+"""Tasks in a working hour of a scenario."""
 PURPOSES: Final = ("authority", "broker", "id_token")
 """What the services' own keys sign."""
 REPORT_FORMATS: Final = ("text", "json", "sarif")

@@ -10,6 +10,7 @@ import typer
 from issuer.defaults import BASE_PORT, DEFAULT_FOLDER, EVENTS_FILE, PURPOSES, WHEN_FULL
 from issuer.exception_cli import exception_app
 from issuer.policy_cli import FolderOption, policy_app
+from issuer.scenario_cli import scenario_app
 from ledger.console import JsonOption, answer, configure_logs, note, shared
 from ledger.errors import UsageError
 from ledger.format.plain_text import plain
@@ -17,6 +18,7 @@ from ledger.format.plain_text import plain
 issuer_app = typer.Typer(no_args_is_help=True, help="The reference identity stack.")
 issuer_app.add_typer(policy_app, name="policy")
 issuer_app.add_typer(exception_app, name="exception")
+issuer_app.add_typer(scenario_app, name="scenario")
 
 
 @issuer_app.callback()

@@ -144,6 +144,8 @@ def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
             "--comment",
             EVIL,
         ],
+        "issuer scenario list": ["issuer", "scenario", "list"],
+        "issuer scenario run": ["issuer", "scenario", "run", EVIL, "--out", str(folder / EVIL)],
         "issuer rotate": ["issuer", "rotate", "--purpose", EVIL, "--state", str(folder)],
         "exceptions check": ["exceptions", "check", str(registered)],
         "ingest check": ["ingest", "check", str(sample)],
