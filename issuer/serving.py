@@ -33,6 +33,7 @@ from issuer.enforcement.point import Point
 from issuer.enforcement.reader import FeedReader
 from issuer.enforcement.service import enforcement_service
 from issuer.example.founding import key_path
+from issuer.hops.worker import Worker
 from issuer.pdp.service import pdp_service
 from issuer.policy.activation import activate
 from issuer.policy.bundle import read_bundle
@@ -123,6 +124,7 @@ class Stack:
     points: dict[str, Point] = field(default_factory=dict)
     readers: list[FeedReader] = field(default_factory=list)
     emitter: Emitter | None = None
+    workers: list[Worker] = field(default_factory=list)
 
 
 def make_stack(
@@ -144,6 +146,8 @@ def make_stack(
         point = Point.of(deployment, kind, PEP_OF_KIND[kind], keys, emitter)
         own = _own_key(settings.folder, point.workload)
         stack.points[name] = point
+        if name == "worker":
+            stack.workers.append(Worker(point))
         stack.readers.append(FeedReader(point, own, client, waits=settings.feed_waits))
         if name == "egress":
             service = egress_service(
@@ -186,6 +190,7 @@ async def served(
         await _started(servers, tasks)
         others += [asyncio.create_task(reader.run()) for reader in stack.readers]
         await _caught_up(stack)
+        others += [asyncio.create_task(worker.run()) for worker in stack.workers]
         yield stack
     finally:
         for server in servers:

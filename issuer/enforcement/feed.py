@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from issuer.revocation import (
@@ -61,12 +62,15 @@ class Feed:
         """Why a credential no longer counts, as far as is known here; None where it does."""
         if claims.jti in self._credentials or claims.parent in self._credentials:
             return "credential_revoked"
-        if claims.sid in self._sessions:
-            cause = self._sessions[claims.sid][1]
+        return self.refuses_work(claims.sid, claims.chain, claims.iat)
+
+    def refuses_work(self, sid: str, chain: Sequence[str], issued_at: int) -> str | None:
+        """Why work of this session and chain, begun at this second, no longer counts."""
+        if sid in self._sessions:
+            cause = self._sessions[sid][1]
             return cause if cause in ("task_end", "session_end") else "session_revoked"
-        for name in claims.chain:
-            if self._principals.get(name, -1) >= claims.iat:
-                return "principal_revoked"
+        if any(self._principals.get(name, -1) >= issued_at for name in chain):
+            return "principal_revoked"
         return None
 
     def too_old(self, now: float, *, high: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -12,6 +13,8 @@ from issuer.authentication.holders import presented
 from issuer.authentication.refusal import INVALID_REQUEST, UNAVAILABLE, Refusal
 from issuer.enforcement.broker_client import BrokerClient
 from issuer.enforcement.point import Admitted, Point
+from issuer.hops.queue import QueueFull
+from issuer.hops.worker import REPORTS, enqueue
 from issuer.registry.tools import Action, Tool
 from issuer.revocation import TICKET_CLOSED, tell
 from issuer.tools.examples import Tools
@@ -46,7 +49,10 @@ class _Enforcement:
         token = presented(call.header("authorization"))
         tools = Tools(self._sender(call, token, admitted), lambda name: self._close(call, name))
         try:
-            result = await self._run(tool, admitted, tools, token, arguments)
+            if tool.pep == "worker":
+                result = self._queue(admitted, arguments)
+            else:
+                result = await tools.call(action.name, resource, arguments)
         except Refusal as refusal:
             self._point.done(admitted, outcome="failed", reason=refusal.reason)
             # The step was allowed, and its event says so; that the action failed is told as well.
@@ -55,14 +61,10 @@ class _Enforcement:
         except BaseException:  # a caller that went away, too: what was begun is told
             self._point.done(admitted, outcome="failed", reason="cancelled")
             raise
-        self._point.done(admitted, outcome="succeeded", destination=result.get("sent_to"))
+        # What waits in a queue has begun, and is judged and told again when its turn comes.
+        outcome = "started" if "queued" in result else "succeeded"
+        self._point.done(admitted, outcome=outcome, destination=result.get("sent_to"))
         return answered_json({"request_id": call.request_id, "result": result})
-
-    async def _run(
-        self, tool: Tool, admitted: Admitted, tools: Tools, token: str, arguments: dict[str, Any]
-    ) -> dict[str, Any]:
-        del tool, token
-        return await tools.call(admitted.action.name, admitted.resource, arguments)
 
     def _find(self, call: Call) -> tuple[Tool, Action]:
         deployment = self._point.deployment
@@ -72,6 +74,13 @@ class _Enforcement:
         if tool is None or action is None or tool.pep != self._point.pep:
             raise Refusal(404, INVALID_REQUEST, "tool_unknown", "There is no such tool or action here.")
         return tool, action
+
+    def _queue(self, admitted: Admitted, arguments: dict[str, Any]) -> dict[str, Any]:
+        body = json.dumps(arguments, separators=(",", ":")).encode()
+        try:
+            return {"queued": enqueue(self._point.deployment, admitted, REPORTS, body)}
+        except QueueFull:
+            raise Refusal(503, UNAVAILABLE, "queue_full", "Too much waits already; try again.") from None
 
     def _close(self, call: Call, ticket: str) -> None:
         tell(
