@@ -21,6 +21,10 @@ SCENARIOS: Final = (
     "no-context", "credential-theft", "delegated-abuse", "revocation-drill", "rollback-drill", "company-week",
 )  # fmt: skip
 """What `issuer scenario run` plays."""
+BLOCK_BOUND_SECONDS: Final = 5.0
+"""In which every enforcement point refuses what was revoked, with signals polled; one second with pushes."""
+SEALED_SECONDS: Final = 30.0
+"""How long a drill waits for its events in the ledger."""
 SCENARIO_RATE: Final = 40.0
 """Tasks in a working hour of a scenario."""
 PURPOSES: Final = ("authority", "broker", "id_token")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from issuer.defaults import BASE_PORT, DEFAULT_FOLDER, EVENTS_FILE, PURPOSES, WHEN_FULL
+from issuer.drill_cli import drill_app
 from issuer.exception_cli import exception_app
 from issuer.policy_cli import FolderOption, policy_app
 from issuer.scenario_cli import scenario_app
@@ -19,6 +20,7 @@ issuer_app = typer.Typer(no_args_is_help=True, help="The reference identity stac
 issuer_app.add_typer(policy_app, name="policy")
 issuer_app.add_typer(exception_app, name="exception")
 issuer_app.add_typer(scenario_app, name="scenario")
+issuer_app.add_typer(drill_app, name="drill")
 
 
 @issuer_app.callback()
@@ -121,7 +123,7 @@ def revoke_target(
     from issuer.state.opening import open_state
 
     with open_state(folder) as recorder:
-        revoked = revoke(recorder.db, recorder, target, reason=reason, by=by)
+        revoked = revoke(recorder.db, recorder, target, reason=reason, by=by, signal=True)
     answer(
         {"target": target, "reason": reason, "credentials": revoked},
         f"Revoked {plain(target)}; enforcement points hear of it at their next look.",

@@ -52,10 +52,13 @@ def tell(
     return found is not None
 
 
-def revoke(db: Database, recorder: Recorder, target: str, *, reason: str, by: str, **facts: Any) -> list[str]:
+def revoke(
+    db: Database, recorder: Recorder, target: str, *, reason: str, by: str, signal: bool = False, **facts: Any
+) -> list[str]:
     """Revoke `session:SID`, `credential:JTI` or a principal such as `agent:production/x`.
 
     A credential takes all that was derived from it along. Returns the credentials that are named in signals.
+    `signal` says that it is compromised, and not just given back.
 
     Raises:
         UsageError: there is no such session or credential, or this is no target.
@@ -89,6 +92,11 @@ def revoke(db: Database, recorder: Recorder, target: str, *, reason: str, by: st
                 )
         else:
             tell(db, recorder, target, PRINCIPAL_REVOKED, reason=reason, cause="revocation")
+        if signal:
+            word = "session-revoked" if kind == "session" else "credential-compromised"
+            recorder.record(
+                "signal", **{"target": target, "reason": word, "request_id": recorder.new_id(), **facts}
+            )
         recorder.record(
             "revocation",
             **{"target": target, "reason": reason, "actor": by, "outcome": "revoked",
@@ -110,6 +118,7 @@ def _end(db: Database, sid: str, now: float) -> dict[str, Any]:
     return {
         "session_id": sid, "tenant": session.facts.tenant, "environment": session.facts.environment,
         "trace_id": session.txn, "task_id": session.task_id,
+        **({} if session.facts.exercise is None else {"exercise": session.facts.exercise}),
     }  # fmt: skip
 
 

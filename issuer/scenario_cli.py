@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from issuer.defaults import SCENARIO_RATE, SCENARIOS
+from issuer.defaults import DEFAULT_FOLDER, SCENARIO_RATE, SCENARIOS
+from issuer.policy_cli import FolderOption
 from ledger.console import JsonOption, answer
 from ledger.errors import UsageError
 
@@ -44,6 +45,10 @@ def run_scenario(
     hours: Annotated[
         float | None, typer.Option(help="How long; else a day, or a week.", min=0.1, max=24 * 62)
     ] = None,
+    live: Annotated[
+        str | None, typer.Option("--live", help="Play against started services: their authority's URL.")
+    ] = None,
+    folder: FolderOption = Path(DEFAULT_FOLDER),
     start: Annotated[
         str | None, typer.Option(help="The UTC day that it begins on, such as 2026-11-16 (a Monday).")
     ] = None,
@@ -51,10 +56,16 @@ def run_scenario(
 ) -> None:
     """Play a scenario in simulated time: its events into a file, the truth into FILE.truth.json.
 
+    With --live, healthy tasks (as many as --rate says) go through started services, which send the events
+    themselves; the file has a line for each call. What other scenarios plant, the services refuse.
+
     Example: decision-ledger issuer scenario run company-week --seed 7 --out week.jsonl
     """
     from issuer.scenarios.catalogue import START, play, write
 
+    if live is not None:
+        _run_live(name, live, folder, out, seed=seed, count=int(rate), as_json=as_json)
+        return
     begin = START
     if start is not None:
         try:
@@ -70,3 +81,27 @@ def run_scenario(
         f"{len(played.events):,} events in {out}; {len(planted)} planted incidents in {truth}.",
         as_json,
     )  # fmt: skip
+
+
+def _run_live(name: str, live: str, folder: Path, out: Path, *, seed: int, count: int, as_json: bool) -> None:
+    import json
+
+    from issuer.scenarios.live import Live
+    from issuer.scenarios.live_runs import healthy_tasks
+
+    if name != "healthy-day":
+        raise UsageError(
+            f"{name} is not played against services: they refuse what it plants.",
+            "Use healthy-day, or `decision-ledger issuer drill`; without --live it is simulated.",
+        )
+    with Live.at(live, folder) as client:
+        done = healthy_tasks(client, seed, count)
+    out.write_text("".join(json.dumps(call) + "\n" for call in done.calls), encoding="utf-8")
+    truth = out.with_name(out.name + ".truth.json")
+    planted = {"scenario": name, "seed": seed, "trace_ids": done.trace_ids, "incidents": []}
+    truth.write_text(json.dumps(planted, indent=1) + "\n", encoding="utf-8")
+    answer(
+        {"scenario": name, "calls": len(done.calls), "tasks": len(done.trace_ids), "truth": str(truth)},
+        f"{len(done.trace_ids)} tasks with {len(done.calls)} calls; their traces are in {truth}.",
+        as_json,
+    )

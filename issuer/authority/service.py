@@ -58,6 +58,7 @@ class _Authority:
         self._logins = Buckets(deployment.clock, rate=LOGINS_PER_SECOND)
         service = Service("authority", deployment, self._refused)
         service.route("/.well-known/openid-configuration", self._metadata, "GET")
+        service.route("/services", self._services, "GET")
         service.route("/jwks", self._jwks, "GET")
         service.route("/authorize", self._authorize, "GET")
         service.route("/authorize", self._answer_login, "POST")
@@ -95,6 +96,11 @@ class _Authority:
                 "claims_supported": ["sub", "name", "preferred_username", "tenant", "roles"],
             }
         )  # fmt: skip
+
+    async def _services(self, _: Call) -> Response:
+        """Where the other services of this deployment are."""
+        deployment = self._deployment
+        return answered_json({"environment": deployment.environment, "services": dict(deployment.urls)})
 
     async def _jwks(self, _: Call) -> Response:
         keys = [

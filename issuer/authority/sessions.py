@@ -40,6 +40,7 @@ class Asked(BaseModel):
     requested_actions: Annotated[list[Scope], Field(min_length=1, max_length=64)]
     data_classes: Annotated[list[DataClass], Field(max_length=4)] | None = None
     task_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,128}$")] | None = None
+    exercise: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,64}$")] | None = None
     seconds: Annotated[int, Field(ge=1, le=LIFE_SECONDS)] = LIFE_SECONDS
 
 
@@ -102,6 +103,7 @@ def open_session(
         "tenant": user.tenant, "env": deployment.environment, "zone": user.zone, "risk": user.risk,
         "data_classes": classes, "requested_actions": asked.requested_actions, "agents": agents,
         "purpose": asked.purpose, "client_id": orchestrator.id,
+        **({} if asked.exercise is None else {"exercise": asked.exercise}),
     }  # fmt: skip
     token = sign(claims, SESSION, deployment.keys[AUTHORITY].current())
     with deployment.db.transaction():

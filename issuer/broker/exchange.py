@@ -124,6 +124,7 @@ def _exchange(
         "cnf": {"jkt": target.jkt or jkt}, "parent": subject.jti,
         **({"grant_id": grants[-1]} if grants else {}),
         **({"once": True} if target.is_once(scopes) else {}),
+        **({"exercise": subject.session.facts.exercise} if subject.session.facts.exercise else {}),
         **({"exception_id": exception.id} if exception is not None else {}),
     }  # fmt: skip
     read = CredentialClaims.model_validate(claims)

@@ -43,7 +43,7 @@ def of_session(
         "trace_id": trace_id, "task_id": task_id, "session_id": session.sid, "session_risk": session.risk,
         "session_data_classes": list(session.data_classes), "session_verified": True,
         "session_expires_at": None if expires_at is None else time_text(expires_at),
-        "actor": session.user, "purpose": session.purpose,
+        "actor": session.user, "purpose": session.purpose, "exercise": session.exercise,
     }  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def of_credential(claims: CredentialClaims) -> Fields:
         "credential_id": claims.jti, "parent_credential_id": claims.parent,
         "credential_type": credential_type(claims), "audience": claims.aud, "scopes": claims.scopes,
         "issued_at": time_text(claims.iat), "expires_at": time_text(claims.exp), "purpose": claims.purpose,
-        "grant_id": claims.grant_id, "exception_id": claims.exception_id,
+        "grant_id": claims.grant_id, "exception_id": claims.exception_id, "exercise": claims.exercise,
     }  # fmt: skip
 
 

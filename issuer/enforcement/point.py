@@ -164,7 +164,9 @@ class Point:
     def _decide(self, claims: CredentialClaims, action: Action, resource: str, *, high: bool) -> Decided:
         now = self.deployment.now()
         key = (claims.jti, action.name, resource)
-        if not high and (held := self.cache.get(key, now=now)) is not None:
+        held = None if high else self.cache.get(key, now=now)
+        # A policy counts from its activation on, and not from when the signal of it arrives.
+        if held is not None and held.verdict.digest == policy_facts(self.deployment).get("policy_digest"):
             return held
         chain = claims.chain
         step = Step(

@@ -13,7 +13,7 @@ from issuer.authentication.holders import presented
 from issuer.authentication.refusal import INVALID_REQUEST, UNAVAILABLE, Refusal
 from issuer.enforcement.broker_client import BrokerClient
 from issuer.enforcement.point import Admitted, Point
-from issuer.hops.queue import QueueFull
+from issuer.hops.queue import QueueFull, is_done
 from issuer.hops.worker import REPORTS, enqueue
 from issuer.registry.tools import Action, Tool
 from issuer.revocation import TICKET_CLOSED, tell
@@ -36,6 +36,7 @@ class _Enforcement:
         self._client = client
         self.service = Service(name, point.deployment, point.refused)
         self.service.route("/tools/{tool}/{action}", self._call, "POST")
+        self.service.route("/queued/{message}", self._queued, "GET")
 
     async def _call(self, call: Call) -> Response:
         tool, action = self._find(call)
@@ -65,6 +66,13 @@ class _Enforcement:
         outcome = "started" if "queued" in result else "succeeded"
         self._point.done(admitted, outcome=outcome, destination=result.get("sent_to"))
         return answered_json({"request_id": call.request_id, "result": result})
+
+    async def _queued(self, call: Call) -> Response:
+        """Whether what was queued is done; its id, which nobody guesses, is the right to ask."""
+        found = is_done(self._point.deployment.db, call.request.path_params["message"])
+        if found is None:
+            raise Refusal(404, INVALID_REQUEST, "message_unknown", "There is no such message.")
+        return answered_json({"done": found})
 
     def _find(self, call: Call) -> tuple[Tool, Action]:
         deployment = self._point.deployment

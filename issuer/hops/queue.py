@@ -57,6 +57,12 @@ def take(db: Database, queue: str) -> Queued | None:
     return None if row is None else Queued(*row)
 
 
+def is_done(db: Database, message_id: str) -> bool | None:
+    """Whether a message was done or given up; None where there is none."""
+    row = db.row("SELECT done_at FROM queue WHERE message_id = ?", (message_id,))
+    return None if row is None else row[0] is not None
+
+
 def complete(db: Database, message_id: str, *, now: float) -> bool:
     """It is done, and is not done again; whether it was not before."""
     changed = db.write(

@@ -27,6 +27,8 @@ class SessionFacts:
     purpose: str
     risk: int
     data_classes: Sequence[str]
+    exercise: str | None = None
+    """The drill that the session is a part of."""
 
 
 @dataclass(frozen=True, slots=True)

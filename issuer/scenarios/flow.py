@@ -136,7 +136,7 @@ class Task:
             task_id=self.task_id, aud=audience, scope=" ".join(scopes), tenant=self.session.tenant,
             env=self.session.environment, zone=self.session.zone, purpose=self.session.purpose,
             policy_version=version, request_id="", cnf=Confirmation.model_construct(jkt=""), parent=parent,
-            once=once, grant_id=grant_id, exception_id=exception_id,
+            once=once, grant_id=grant_id, exception_id=exception_id, exercise=None,
         )  # fmt: skip
 
     def capability(self, agent: str, tool: Tool, action: Action, **more: Any) -> CredentialClaims:

@@ -46,7 +46,7 @@ def find_session(db: Database, sid: str) -> Session | None:
     claims = json.loads(body)
     facts = SessionFacts(
         sid, claims["sub"], claims["tenant"], claims["env"], claims["zone"], claims["purpose"], risk,
-        tuple(claims["data_classes"]),
+        tuple(claims["data_classes"]), claims.get("exercise"),
     )  # fmt: skip
     return Session(
         facts, claims["txn"], claims["task_id"], tuple(claims["agents"]), tuple(claims["requested_actions"]),

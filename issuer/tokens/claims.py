@@ -50,6 +50,7 @@ class SessionClaims(Claims):
     requested_actions: Names
     agents: Names
     purpose: Short
+    exercise: Id | None = None
 
 
 class Actor(BaseModel):
@@ -91,6 +92,7 @@ class CredentialClaims(Claims):
     grant_id: Id | None = None
     once: bool = False
     exception_id: Id | None = None
+    exercise: Id | None = None
 
     @property
     def scopes(self) -> list[str]:

@@ -53,6 +53,10 @@ def test_what_waited_is_judged_again_and_done_once(queued: tuple[Company, Worker
     assert action["decision_ref"] == decision["event_id"]
     assert worker.done == ["report:monthly"]
     assert told(firm, worker) == []
+    row = firm.deployment.db.row("SELECT message_id FROM queue")
+    assert row is not None
+    assert firm.call("worker", "GET", f"/queued/{row[0]}").body == {"done": True}
+    assert firm.call("worker", "GET", "/queued/none").status == 404
 
 
 @pytest.mark.parametrize(

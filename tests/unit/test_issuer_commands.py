@@ -137,6 +137,6 @@ def test_revocation_and_rotation_reach_the_stream(state: Path, capsys: pytest.Ca
         ("agent:production/payment-runner", "revocation"), ("key:broker", "key_replaced"),
     ]  # fmt: skip
     told = events(state)
-    assert [event["kind"] for event in told] == ["revocation", "revocation"]
-    assert len(told[1]["attributes"]["dropped"]) == 2
+    assert [event["kind"] for event in told] == ["signal", "revocation", "revocation"]
+    assert len(told[2]["attributes"]["dropped"]) == 2
     capsys.readouterr()
