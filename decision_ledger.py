@@ -29,6 +29,8 @@ from ledger.console import (
 from ledger.errors import UsageError
 from ledger.format.plain_text import plain_lines
 
+PLANTED = ("shared-identity", "credential-theft", "delegated-abuse")
+"""What goes wrong in the demo's day."""
 DENIES = "SELECT reason, count(*) AS denies FROM decisions GROUP BY 1 ORDER BY 2 DESC"
 
 app = typer.Typer(
@@ -81,13 +83,15 @@ class Demo:
     """The story that `demo` tells, step by step, on a generated day of a small company's agents."""
 
     def __init__(self, place: Path, out: Any) -> None:
-        from ingest.sample_day import SampleDay
-
         self.place = place
         self.out = out
         self.folder = place / "ledger"
+        from issuer.scenarios.catalogue import play
+
         yesterday = datetime.now(UTC) - timedelta(days=1)
-        self.day = SampleDay(yesterday.replace(hour=0, minute=0, second=0, microsecond=0))
+        self.day = play("healthy-day", 7, start=yesterday, planted=PLANTED)
+        self.planted = {one["kind"]: one for one in self.day.truth["incidents"]}
+        (self.denied_trace,) = self.planted["delegated-abuse"]["trace_ids"]
 
     def run(self) -> dict[str, Any]:
         """Every step; what it found, for machines."""
@@ -105,7 +109,8 @@ class Demo:
         )
         return {
             "ledger": str(self.folder), "events": events, "entries": size, "vkey": vkey,
-            "denied_trace": self.day.denied_trace, "bundle": str(bundle), "tampering_found": found,
+            "planted": list(PLANTED), "denied_trace": self.denied_trace, "bundle": str(bundle),
+            "tampering_found": found,
         }  # fmt: skip
 
     def _seal(self) -> int:
@@ -121,7 +126,7 @@ class Demo:
 
         self._say("1. A day of decisions is generated, and a new ledger made")
         wire = self.place / "decisions.jsonl"
-        wire.write_bytes(b"".join(orjson.dumps(event) + b"\n" for event in self.day.events()))
+        wire.write_bytes(b"".join(orjson.dumps(event) + b"\n" for event in self.day.events))
         key_path = default_key_path(self.folder)
         create_key(key_path, "demo.example/agents")
         key, store = SigningKey(key_path), LocalStore(self.folder)
@@ -136,8 +141,10 @@ class Demo:
         ).run()
         self._say(
             "",
-            f"  {wire} holds what three teams' agents, their token broker and their policy",
-            f"  engine would send. {totals.events:,} events were sealed in {totals.commits} commit(s):",
+            f"  {wire} holds a day of a company's identity stack: sessions, credentials,",
+            "  decisions and calls of its agents, by the real policy, with three incidents planted in it:",
+            f"  {', '.join(PLANTED)}.",
+            f"  {totals.events:,} events were sealed in {totals.commits} commit(s):",
             "  Parquet files that any SQL engine reads (`decision-ledger files` names those that count);",
             "  their rows are the leaves of Merkle trees whose roots stand in a signed log.",
         )
@@ -159,12 +166,13 @@ class Demo:
                 *(f"  {line}" for line in report.text().splitlines()),
             )
             self._say(
-                "3. A request that was denied, as a tree: who asked, through whom, with what authority",
+                "3. One of the three, as a tree: who asked, through whom, with what authority",
                 "",
-                *(f"  {line}" for line in render(opened.trace(self.day.denied_trace)).splitlines()),
+                *(f"  {line}" for line in render(opened.trace(self.denied_trace)).splitlines()),
                 "",
-                "  alice's planner may read invoices; its worker agent then tried to post a payment, and the",
-                "  policy said no. The chain of delegation, the scopes and the reason are in the sealed row.",
+                "  The triage agent handed over to one that it never works with, which asked for customers",
+                "  of other tenants. The policy said no, until an old gateway said yes. Chain, scopes,",
+                "  reasons and the missing grant are in the sealed rows.",
             )
         return vkey, size
 
@@ -175,8 +183,9 @@ class Demo:
         bundle = self.place / "evidence.json"
         with Ledger.open(str(self.folder)) as opened:
             denied = opened.sql(
-                "SELECT source, event_id FROM decisions WHERE trace_id = ? AND decision = 'deny'",
-                [self.day.denied_trace],
+                "SELECT source, event_id FROM decisions WHERE trace_id = ? AND decision = 'deny' "
+                "ORDER BY time LIMIT 1",
+                [self.denied_trace],
             ).to_pylist()[0]
             bundle.write_bytes(opened.evidence(f"{denied['source']}#{denied['event_id']}"))
         proved = verify_bundle(bundle.read_bytes(), vkey)

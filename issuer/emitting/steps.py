@@ -115,8 +115,11 @@ def stricter(one: str, other: str) -> str:
 
 
 def merged(*parts: Mapping[str, Any]) -> Fields:
-    """Several groups of fields as one; a later one wins, but None never does."""
+    """Several groups of fields as one; a later one wins, but None never does, and attributes add up."""
     whole: Fields = {}
     for part in parts:
+        known = whole.get("attributes")
         whole.update({name: value for name, value in part.items() if value is not None})
+        if known is not None and isinstance(part.get("attributes"), dict):
+            whole["attributes"] = {**known, **part["attributes"]}
     return whole

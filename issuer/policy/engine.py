@@ -7,7 +7,7 @@ nothing errored. Agent and user are asked about separately, and both must be per
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import cedarpy
@@ -17,6 +17,7 @@ from issuer.policy.question import Question, Verdict
 from issuer.registry.identities import Workload
 from issuer.registry.people import Resource, User
 from ledger.errors import UsageError
+from ledger.events import Answer
 
 NAME: Final = "cedar"
 DEFAULT_DENY: Final = "default-deny"
@@ -67,16 +68,16 @@ class Engine:
             for principal in _principals(question)
         ]  # fmt: skip
         if not requests:
-            return self._verdict("deny", NOT_PERMITTED, DEFAULT_DENY, [])
+            return self._verdict("deny", NOT_PERMITTED, DEFAULT_DENY, context)
         try:
             results = cedarpy.is_authorized_batch(
                 requests, self.bundle.policies, self._entities, self.bundle.schema
             )
         except (ValueError, TypeError) as error:
-            return self._verdict("error", POLICY_ERROR, DEFAULT_DENY, [str(error)])
+            return self._verdict("error", POLICY_ERROR, DEFAULT_DENY, context, [str(error)])
         errors = [error for result in results for error in result.diagnostics.errors]
         if errors:
-            return self._verdict("error", POLICY_ERROR, DEFAULT_DENY, errors)
+            return self._verdict("error", POLICY_ERROR, DEFAULT_DENY, context, errors)
         denied = [result for result in results if result.decision is not cedarpy.Decision.Allow]
         determining = sorted(
             name
@@ -88,13 +89,19 @@ class Engine:
             reasons = [self.bundle.reasons[name] for name in determining if name in self.bundle.reasons]
             # Nobody is asked to approve what would be refused all the same.
             reasons.sort(key=lambda reason: reason == APPROVAL_REQUIRED)
-            return self._verdict("deny", reasons[0] if reasons else NOT_PERMITTED, policy_id, [])
-        return self._verdict("allow", None, policy_id, [])
+            return self._verdict("deny", reasons[0] if reasons else NOT_PERMITTED, policy_id, context)
+        return self._verdict("allow", None, policy_id, context)
 
-    def _verdict(self, decision: Any, reason: str | None, policy_id: str, errors: list[str]) -> Verdict:
+    def _verdict(
+        self, decision: Answer, reason: str | None, policy_id: str, context: dict[str, Any],
+        errors: Sequence[str] = (),
+    ) -> Verdict:  # fmt: skip
+        told = {name: context[name] for name in ("crosses", "approved", "break_glass")}
+        told |= {name: context["session"][name] for name in ("purpose", "risk")}
         return Verdict(
-            decision, reason, policy_id, self.bundle.version, self.bundle.digest, errors=tuple(errors)
-        )
+            decision, reason, policy_id, self.bundle.version, self.bundle.digest, errors=tuple(errors),
+            details=told,
+        )  # fmt: skip
 
 
 def _principals(question: Question) -> list[dict[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from issuer.registry.people import Resource, User
 from issuer.registry.tools import Action
@@ -78,7 +79,8 @@ class Verdict:
     digest: str
     exception_id: str | None = None
     errors: Sequence[str] = field(default=())
-    details: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """What the policy was told beside names: with it, the decision can be asked for again."""
 
     @property
     def allowed(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,9 +85,17 @@ class Played:
 
 
 def play(
-    name: str, seed: int, *, rate: float = SCENARIO_RATE, hours: float | None = None, start: datetime = START
+    name: str,
+    seed: int,
+    *,
+    rate: float = SCENARIO_RATE,
+    hours: float | None = None,
+    start: datetime = START,
+    planted: Sequence[str] = (),
 ) -> Played:
     """Play a scenario in simulated time; the same arguments give the same events, byte for byte.
+
+    `planted` names further incidents for the first day, as the demo has them.
 
     Raises:
         UsageError: there is none of this name.
@@ -103,8 +111,8 @@ def play(
     else:
         length = 24.0 if hours is None else hours
         _days(world, rate, length)
-        if name in _PLANTS:
-            _PLANTS[name](world, begin + PLANTED_AT[name] * HOUR)
+        for one in (*((name,) if name in _PLANTS else ()), *planted):
+            _PLANTS[one](world, begin + PLANTED_AT[one] * HOUR)
     heartbeats(world, begin, max(event["at"] for event in world.events))
     events = world.in_order()
     return Played(events, truth_document(name, seed, len(events), world.incidents))

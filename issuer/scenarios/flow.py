@@ -235,10 +235,10 @@ class Task:
         bundle = self.world.engine.bundle
         return of_policy(bundle.version, bundle.digest)
 
-    def denied(self, reason: str) -> Verdict:
+    def denied(self, reason: str, policy_id: str = "default-deny") -> Verdict:
         """A deny that is not this policy's own: an enforcement point that did not know better yet."""
         bundle = self.world.engine.bundle
-        return Verdict("deny", reason, "default-deny", bundle.version, bundle.digest)
+        return Verdict("deny", reason, policy_id, bundle.version, bundle.digest)
 
     def verdict(
         self, action: Action, resource: Resource | str, agent: str, *, approved: bool = False,

@@ -191,7 +191,9 @@ def delegated_abuse(world: World, at: float) -> None:
     incident.say(task.say("issuance", **_issued(task, claims, other)))
     for tenant in ("borealis", "cedarline", "elmwood", "borealis"):
         target = world.resource("customer", tenant)
-        incident.say(task.decision(claims, tool.pep, action, target, task.denied("tenant_boundary")))
+        incident.say(
+            task.decision(claims, tool.pep, action, target, task.denied("tenant_boundary", "tenant-boundary"))
+        )
         task.wait(5, 20)
     target = world.resource("customer", "elmwood")
     allowed = _allowed(task)

@@ -24,7 +24,6 @@ from ingest.decoded import Limits
 from ingest.defaults import BATCH_ROWS, FORMATS
 from ingest.intakes import read_intake
 from ingest.pipeline import Pipeline
-from ingest.sample_day import SampleDay
 from ingest.sources.files import decompress
 from ingest.sources.files import paths as file_paths
 from ingest.sources.files import reader as file_reader
@@ -32,6 +31,7 @@ from ingest.sources.files import source as files
 from ingest.sources.files.source import FileSource
 from ingest.sources.kafka import settings as kafka_settings
 from ingest.sources.kafka.settings import KafkaSettings
+from issuer.scenarios.catalogue import play
 from ledger.events import DEAD_LETTER_SCHEMA, FIELDS, KINDS, json_schema_text
 from ledger.format import manifest, merkle
 from ledger.log.signing import SigningKey, create_key, default_key_path
@@ -359,8 +359,8 @@ def test_an_index_names_every_page_of_its_folder(folder: str) -> None:
 def sealed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A folder that holds `ledger`, and the id of an event in it."""
     place = tmp_path_factory.mktemp("guide")
-    day = SampleDay(START, tasks=20)
-    events = list(day.events())
+    played = play("delegated-abuse", 7, rate=4, start=START)
+    events = played.events
     wire = place / "day.jsonl"
     wire.write_bytes(b"".join(orjson.dumps(event) + b"\n" for event in events) + b"not JSON\n")
     key_path = default_key_path(place / "decision-ledger")
@@ -372,7 +372,8 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     source = FileSource([str(wire)], lambda _: None)
     now = START.replace(month=12)
     Pipeline(source, adapter("native"), writer, intake=intake, clock=lambda: now).run()
-    denied = next(e for e in events if e["trace_id"] == day.denied_trace and e.get("decision") == "deny")
+    (trace,) = played.truth["incidents"][0]["trace_ids"]
+    denied = next(e for e in events if e.get("trace_id") == trace and e.get("decision") == "deny")
     return place / "decision-ledger", f"{denied['source']}#{denied['event_id']}"
 
 

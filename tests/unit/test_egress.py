@@ -128,6 +128,8 @@ def test_a_call_goes_out_with_a_credential_that_the_agent_never_sees(
     decision, action = [event for event in events if event.get("destination") == "mail"]
     assert (decision["kind"], decision["pep"], decision["decision"]) == ("decision", "egress", "allow")
     assert decision["sensitive_fields"] == ["internal_note"]
+    assert decision["attributes"]["test_destination"].startswith("127.0.0.1:")
+    assert decision["attributes"]["purpose"] == "support"
     assert action["bytes_out"] == len(request["body"])
     assert action["attributes"]["test_destination"] is True
     assert SECRET not in json.dumps(firm.events()) + json.dumps(answer.body) + str(answer.headers)
