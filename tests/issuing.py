@@ -103,6 +103,7 @@ class Company:
     stack: Stack
     time: list[float]
     sink: MemorySink
+    http: httpx.AsyncClient
     loop: asyncio.AbstractEventLoop
     ids: Any = field(default_factory=itertools.count)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -141,7 +142,7 @@ class Company:
         stack = make_stack(deployment, settings, client, emitter, resolver=resolver)
         for name, app in stack.apps.items():
             mounts[URLS[name]] = httpx.ASGITransport(app)
-        found = cls(folder, deployment, stack, time, sink, loop)
+        found = cls(folder, deployment, stack, time, sink, client, loop)
         found._tasks.append(loop.create_task(emitter.run()))
         return found
 
@@ -183,23 +184,17 @@ class Company:
     def call(self, service: str, method: str, path: str, **more: Any) -> Answer:
         """One request, as a client over HTTP would make it."""
 
-        async def ask() -> httpx.Response:
-            transport = httpx.ASGITransport(self.stack.apps[service])
-            async with httpx.AsyncClient(transport=transport, base_url=URLS[service]) as client:
-                return await client.request(method, path, **more)
-
-        return answer_of(self.loop.run_until_complete(ask()))
+        asked = self.http.request(method, URLS[service] + path, **more)
+        return answer_of(self.loop.run_until_complete(asked))
 
     def together(self, *requests: tuple[str, str, str, dict[str, Any]]) -> list[Answer]:
         """Several requests at once."""
 
-        async def ask(service: str, method: str, path: str, more: dict[str, Any]) -> httpx.Response:
-            transport = httpx.ASGITransport(self.stack.apps[service])
-            async with httpx.AsyncClient(transport=transport, base_url=URLS[service]) as client:
-                return await client.request(method, path, **more)
-
         async def all_of_them() -> list[httpx.Response]:
-            asked: list[Awaitable[httpx.Response]] = [ask(*one) for one in requests]
+            asked: list[Awaitable[httpx.Response]] = [
+                self.http.request(method, URLS[service] + path, **more)
+                for service, method, path, more in requests
+            ]
             return await asyncio.gather(*asked)
 
         return [answer_of(one) for one in self.loop.run_until_complete(all_of_them())]
