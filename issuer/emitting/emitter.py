@@ -17,6 +17,7 @@ BATCH_EVENTS: Final = 500
 RETRY_SECONDS: Final = (0.1, 0.5, 1.0, 2.0, 5.0)
 LOOK_SECONDS: Final = 0.2
 """How often the outbox is looked at for events that another process left, such as `issuer revoke`."""
+LINGER_SECONDS: Final = 0.01
 HEARTBEAT_SECONDS: Final = 30.0
 
 log = structlog.get_logger()
@@ -35,6 +36,7 @@ class Emitter:
         self._left = asyncio.Event()
         self._went = asyncio.Condition()
         self._up_to = 0
+        self._urgent = 0
         self.failing = False
         """Whether the last attempt to send failed."""
         recorder.on_put = lambda _: self._left.set()
@@ -53,6 +55,8 @@ class Emitter:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_SECONDS):
                         await self._left.wait()
+                if not self._urgent:
+                    await asyncio.sleep(LINGER_SECONDS)  # events of some milliseconds share a commit
                 continue
             try:
                 await self._sink.send([text for _, text in batch])
@@ -80,12 +84,15 @@ class Emitter:
             async with self._went:
                 await self._went.wait_for(lambda: self._up_to >= number)
 
+        self._urgent += 1
         self._left.set()
         try:
             async with asyncio.timeout(seconds):
                 await wait()
         except TimeoutError:
             return False
+        finally:
+            self._urgent -= 1
         return True
 
     async def drained(self) -> None:
