@@ -27,6 +27,7 @@ from issuer.authentication.workloads import only_once
 from issuer.deployment import Deployment
 from issuer.state.outbox import OutboxFull
 from issuer.web.limits import MAX_BODY_BYTES, REQUEST_SECONDS
+from issuer.web.openapi import openapi_document
 from ledger.errors import LedgerError
 
 _TRACEPARENT: Final = re.compile(r"00-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-[0-9a-f]{2}")
@@ -142,7 +143,14 @@ class Service:
 
     def app(self) -> Starlette:
         """The ASGI application."""
-        return Starlette(routes=self._routes, exception_handlers={HTTPException: self._not_here})
+        document = openapi_document(self.name, self.deployment.urls[self.name], self._routes)
+
+        async def described(_: Request) -> Response:
+            return JSONResponse(document)
+
+        # First, since a service may take every other path.
+        routes = [Route("/openapi.json", described, methods=["GET"]), *self._routes]
+        return Starlette(routes=routes, exception_handlers={HTTPException: self._not_here})
 
     def _answering(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
