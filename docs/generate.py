@@ -93,8 +93,36 @@ def renewed(text: str) -> str:
     return _PART.sub(lambda match: f"{match['begin']}\n{PARTS[match['name']]()}\n{match['end']}", text)
 
 
+def registry_schemas() -> dict[str, str]:
+    """The JSON Schema of each registry file, by its path under docs/."""
+    from issuer.registry.exceptions import ExceptionRecord  # noqa: PLC0415 - only for these files
+    from issuer.registry.registry import FILES  # noqa: PLC0415 - only for these files
+
+    models = {name: (section, model) for name, (section, model, _) in FILES.items()}
+    models["exceptions.yml"] = ("exceptions", ExceptionRecord)
+    found = {}
+    for name, (section, model) in models.items():
+        record = model.model_json_schema()
+        defs = record.pop("$defs", {})
+        schema = {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": name,
+            "type": "object",
+            "required": [section],
+            "additionalProperties": False,
+            "properties": {section: {"type": "array", "items": record}},
+            **({"$defs": defs} if defs else {}),
+        }
+        text = json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+        found[f"schemas/{name.removesuffix('.yml')}.json"] = text
+    return found
+
+
 def main() -> None:
     """Renew the generated parts of every page."""
+    for path, text in registry_schemas().items():
+        (DOCS / path).parent.mkdir(exist_ok=True)
+        (DOCS / path).write_text(text, "utf-8")
     for name in PAGES:
         page = DOCS / name
         page.write_text(renewed(page.read_text("utf-8")), "utf-8")

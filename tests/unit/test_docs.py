@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
+import jsonschema
 import orjson
 import pytest
 
@@ -31,6 +32,7 @@ from ingest.sources.files import source as files
 from ingest.sources.files.source import FileSource
 from ingest.sources.kafka import settings as kafka_settings
 from ingest.sources.kafka.settings import KafkaSettings
+from issuer.registry.yaml_file import read_yaml
 from issuer.scenarios.catalogue import play
 from ledger.events import DEAD_LETTER_SCHEMA, FIELDS, KINDS, json_schema_text
 from ledger.format import manifest, merkle
@@ -99,6 +101,15 @@ def test_a_generated_part_is_what_its_generator_makes(name: str) -> None:
 
 def test_the_event_schema_is_what_its_generator_makes() -> None:
     assert text_of(DOCS / "event-schema.json") == json_schema_text(), "run make docs"
+
+
+@pytest.mark.parametrize(("path", "text"), generator.registry_schemas().items())
+def test_the_schemas_of_registry_files_are_those_of_the_code_and_fit_the_example(
+    path: str, text: str
+) -> None:
+    assert text_of(DOCS / path) == text, "run make docs"
+    name = f"{Path(path).stem}.yml"
+    jsonschema.validate(read_yaml(ROOT / "issuer/example" / name).value, json.loads(text))
 
 
 def test_a_part_that_nobody_makes_is_refused() -> None:
