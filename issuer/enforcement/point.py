@@ -130,7 +130,6 @@ class Point:
             read = read_claims(
                 CredentialClaims, claims, issuer=self.deployment.urls["broker"], audience=endpoint
             )
-            chain = read.chain
             call.facts = merged(call.facts, of_credential(read))
             call.trace_id = read.txn
             check_times(claims, now)
@@ -138,7 +137,6 @@ class Point:
             raise Refusal.of_token(refused, 401, INVALID_TOKEN) from refused
         except OutsideError as error:
             raise Refusal(503, UNAVAILABLE, "keys_unavailable", "The broker's keys cannot be had.") from error
-        del chain
         proof = check_holder(
             self.deployment, call.header("dpop"), call.request.method, call.url, token=token, status=401
         )

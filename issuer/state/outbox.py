@@ -13,6 +13,8 @@ from typing import Any, Final
 from issuer.state.database import Database
 
 MAX_EVENTS: Final = 100_000
+NEVER: Final = 1 << 62
+"""The number of an event that was dropped: nobody who waits for it to be accepted goes on."""
 SENT: Final = "events_sent"
 DROPPED: Final = "events_dropped"
 SEQUENCE: Final = "sequence"
@@ -33,7 +35,7 @@ def put(db: Database, event: Mapping[str, Any], *, limit: int = MAX_EVENTS, when
             if when_full != "drop":
                 raise OutboxFull
             db.count(DROPPED)
-            return db.counter(SEQUENCE)
+            return NEVER
         sequence = db.count(SEQUENCE)
         body = json.dumps({**event, "sequence": sequence}, separators=(",", ":"), ensure_ascii=False)
         db.write("INSERT INTO outbox VALUES (?, ?)", (sequence, body))

@@ -170,6 +170,9 @@ class Service:
                 response = self._refuse(call, _unavailable())
             except ClientDisconnect:
                 response = Response(status_code=499)
+            except Exception as error:  # noqa: BLE001 - told as a failure of ours, without a word of the request
+                log.error("request failed", service=self.name, error=type(error).__name__)
+                response = self._refuse(call, _broken())
             response.headers["X-Request-Id"] = call.request_id
             response.headers["traceparent"] = f"00-{call.trace_id}-{call.span_id}-01"
             response.headers.setdefault("Cache-Control", "no-store")
@@ -239,6 +242,10 @@ def _too_large(limit: int) -> Refusal:
 
 def _too_slow() -> Refusal:
     return Refusal(503, UNAVAILABLE, "too_slow", "It took too long.")
+
+
+def _broken() -> Refusal:
+    return Refusal(500, "server_error", "internal_error", "This is a fault of the service; please report it.")
 
 
 def _unavailable() -> Refusal:

@@ -449,3 +449,41 @@ def test_an_unknown_key_costs_one_fetch_in_ten_seconds(ready: Company, company: 
     ready.time[0] += 11
     assert read(ready, stranger).status == 401
     assert keys._fetched_at == ready.time[0]
+
+
+def test_a_dropped_event_lets_nothing_of_high_impact_pass(
+    ready: Company, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, refund = _approved_payment(ready)
+    real = ready.deployment.recorder.record
+
+    def full(kind: str, **fields: Any) -> tuple[str, int]:
+        if kind != "decision":
+            return real(kind, **fields)
+        monkeypatch.setattr(ready.deployment.recorder, "_limit", 0)
+        monkeypatch.setattr(ready.deployment.recorder, "_when_full", "drop")
+        try:
+            return real(kind, **fields)
+        finally:
+            monkeypatch.setattr(ready.deployment.recorder, "_limit", 1_000)
+
+    monkeypatch.setattr(ready.deployment.recorder, "record", full)
+    monkeypatch.setattr("issuer.enforcement.point.ACCEPTED_SECONDS", 0.2)
+    answer = refund()
+    assert (answer.status, answer.error) == (503, "temporarily_unavailable")
+
+
+def test_a_fault_of_ours_is_told_without_a_word_of_the_request(
+    ready: Company, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    token = capability(ready)
+
+    def breaks(*_: Any, **__: Any) -> None:
+        raise KeyError(token)
+
+    monkeypatch.setattr("issuer.enforcement.point.verify", breaks)
+    answer, events = ready.since(lambda: read(ready, token))
+    assert (answer.status, answer.error) == (500, "server_error")
+    assert [(one["decision"], one["reason"]) for one in events] == [("error", "internal_error")]
+    shown = capfd.readouterr()
+    assert token not in shown.out + shown.err + json.dumps(events)
