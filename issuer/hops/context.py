@@ -26,6 +26,7 @@ def make_context(
         "tctx": {
             "queue": queue, "action": action, "resource": resource, "sid": claims.sid,
             "task_id": claims.task_id, "body_sha256": hashlib.sha256(body).hexdigest(),
+            **({} if claims.exercise is None else {"exercise": claims.exercise}),
         },
     }  # fmt: skip
     return sign(whole, HOP, key)

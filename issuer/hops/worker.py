@@ -146,4 +146,5 @@ def _of_hop(hop: HopClaims) -> dict[str, Any]:
     return {
         "trace_id": hop.txn, "task_id": hop.tctx.task_id, "session_id": hop.tctx.sid, "actor": chain[0],
         "delegated_actor": chain[-1], "delegation": chain, "scopes": hop.scope.split(),
+        "exercise": hop.tctx.exercise,
     }  # fmt: skip

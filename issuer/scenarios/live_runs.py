@@ -25,6 +25,7 @@ USES: Final = (
     ("tool_router", TRIAGE, "ticket:read", "ticket:4711", "support"),
     ("data_adapter", RESEARCH, "customer:read", "customer:100", "support"),
     ("gateway", HELPER, "deploy:read", "deploy:web", "support"),
+    ("worker", RESEARCH, "report:run", "report:monthly", "support"),
 )
 """One accepted use at each enforcement point that answers at once."""
 BLOCK_SECONDS: Final = 10.0

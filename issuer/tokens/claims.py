@@ -127,6 +127,7 @@ class HopContext(BaseModel):
     sid: Id
     task_id: Id
     body_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    exercise: Id | None = None
 
 
 class HopClaims(Claims):
