@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -127,6 +128,7 @@ HEADER = {"alg": "Ed25519", "typ": ACCESS, "kid": KEY.kid}
         (sign(CLAIMS, SESSION, KEY), "token_type"),
         (signed_bytes(json.dumps(CLAIMS).encode(), OTHER), "token_signature"),
     ],
+    ids=itertools.count(),  # the tokens differ in each process
 )  # fmt: skip
 def test_what_is_no_token_of_ours_is_refused(text: str, why: str) -> None:
     assert reason(text) == why
