@@ -8,6 +8,7 @@ import importlib.util
 import json
 import re
 import shlex
+import textwrap
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,7 +64,8 @@ def text_of(page: Path) -> str:
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text_of(page), flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(rf"^ *```{language}\n(.*?)^ *```$", text_of(page), flags=re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(block) for block in found]
 
 
 def rows_of(page: Path) -> set[str]:
@@ -389,9 +391,10 @@ def sealed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 SQL = [block for page in sorted((DOCS / "guide").glob("*.md")) for block in blocks(page, "sql")]
+RUNBOOK_SQL = [block for page in sorted((DOCS / "runbooks").glob("*.md")) for block in blocks(page, "sql")]
 
 
-@pytest.mark.parametrize("statement", SQL)
+@pytest.mark.parametrize("statement", [*SQL, *RUNBOOK_SQL])
 def test_the_sql_of_the_guides_runs(sealed: tuple[Path, str], statement: str) -> None:
     with Ledger.open(str(sealed[0])) as opened:
         assert opened.sql(statement).num_columns
