@@ -124,6 +124,12 @@ class Live:
         body = {"resource": resource, "arguments": arguments}
         return self.client.post(url, json=body, headers=headers)
 
+    def send(self, agent: str, token: str, destination: str, path: str) -> httpx.Response:
+        """What the egress mediator answers to a message for a destination."""
+        url = f"{self.urls['egress']}/to/{destination}{path}"
+        headers = {"Authorization": f"DPoP {token}", "DPoP": self._proof(agent, "POST", url, token)}
+        return self.client.post(url, json={"text": "a drill"}, headers=headers)
+
     def do(self, agent: str, session: Opened, action: str, resource: str, **arguments: Any) -> httpx.Response:
         """A capability for one action, and the call."""
         tool, _ = self._where(action)

@@ -18,6 +18,7 @@ from ledger.errors import UsageError
 TRIAGE: Final = "agent:production/support-triage"
 RESEARCH: Final = "agent:production/crm-research"
 MATCHER: Final = "agent:production/invoice-matcher"
+REPLY: Final = "agent:production/support-reply"
 RUNNER: Final = "agent:production/refund-runner"
 HELPER: Final = "agent:production/incident-helper"
 REPORTER: Final = "agent:production/report-writer"
@@ -111,9 +112,11 @@ def revocation_drill(live: Live, revoke: Callable[[str], None]) -> RevocationDri
         UsageError: a use was refused before, or not refused in time.
     """
     name = f"drill-revocation-{secrets.token_hex(4)}"
-    scopes = [action for _, _, action, _, _ in USES]
-    session = live.session(
-        "user:grace", sorted({agent for _, agent, *_ in USES}), "support", scopes, exercise=name
+    scopes = [*(action for _, _, action, _, _ in USES), "ticket:notify"]
+    agents = sorted({REPLY, *(agent for _, agent, *_ in USES)})
+    session = live.session("user:grace", agents, "support", scopes, exercise=name)
+    outward = live.exchange(
+        REPLY, session.token, audience=f"egress:{live.environment}/mail", scope="ticket:notify"
     )
     held = {}
     for pep, agent, action, resource, _ in USES:
@@ -133,6 +136,9 @@ def revocation_drill(live: Live, revoke: Callable[[str], None]) -> RevocationDri
         if time.monotonic() - begun > BLOCK_SECONDS:
             raise UsageError(f"Not every enforcement point refused within {BLOCK_SECONDS:g} s: {blocked}.")
         time.sleep(TRY_SECONDS)
+    # Last, when the others have heard: a drill sends nothing out of the house.
+    _until(lambda: live.send(REPLY, outward, "mail", "/v1/messages").status_code == 401)
+    blocked["egress"] = time.monotonic() - begun
     return RevocationDrill(name, session.sid, session.trace_id, blocked)
 
 

@@ -124,12 +124,8 @@ def test_drills_are_timed_from_the_ledger(
     at = ("--live", urls["authority"], "--state", folder, "--ledger", ledger, "--json")
     found = json.loads(run("issuer", "drill", "revocation", *at))
     assert found["ok"]
-    assert sorted(row["pep"] for row in found["blocks"]) == [
-        "data_adapter",
-        "gateway",
-        "tool_router",
-        "worker",
-    ]
+    points = ["data_adapter", "egress", "gateway", "tool_router", "worker"]
+    assert sorted(row["pep"] for row in found["blocks"]) == points
     assert all(0 <= row["seconds"] <= found["bound"] for row in found["blocks"])
     assert {row["exercise"] for row in sealed(
         ledger, "SELECT DISTINCT exercise FROM events WHERE trace_id = ?", found["trace_id"]
