@@ -22,11 +22,6 @@ TICKET_CLOSED: Final = OWN + "ticket-closed"
 KEY_REPLACED: Final = OWN + "key-replaced"
 PRINCIPAL_REVOKED: Final = OWN + "principal-revoked"
 
-CAUSES: Final = (
-    "policy_change", "revocation", "task_end", "session_end", "withdrawn_approval", "closed_ticket",
-    "risk_change", "expiry", "key_replaced",
-)  # fmt: skip
-"""Why a cached decision is dropped."""
 JTIS_PER_SIGNAL: Final = 100
 """Descendants named in one signal, so that the signed event stays below the size of a token."""
 HIGH_RISK: Final = 70

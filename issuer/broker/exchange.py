@@ -22,7 +22,7 @@ from issuer.authentication.workloads import authenticate_workload
 from issuer.broker.subject import Subject, read_subject
 from issuer.broker.target import Target, find_target
 from issuer.deployment import Deployment
-from issuer.emitting.steps import merged, of_credential, of_policy, of_verdict, of_workload
+from issuer.emitting.steps import merged, of_credential, of_grant, of_policy, of_verdict, of_workload
 from issuer.policy.question import Question, Verdict
 from issuer.registry.exceptions import ExceptionRecord
 from issuer.registry.identities import Workload
@@ -141,6 +141,8 @@ def _exchange(
                  "session_risk": subject.session.facts.risk},
             ),
         )  # fmt: skip
+        if form.get("grant_id") is not None:
+            deployment.recorder.record("delegation", **_grant_used(deployment, read, request_id))
         if exception is not None:
             deployment.recorder.record("exception", **_used(exception, read, request_id))
     return Issued(token, read, now)
@@ -254,6 +256,16 @@ def _sign(deployment: Deployment, claims: dict[str, Any]) -> str:
         return sign(claims, ACCESS, deployment.keys[BROKER].current())
     except TokenRefused as refused:
         raise Refusal.of_token(refused, 400, INVALID_REQUEST) from refused
+
+
+def _grant_used(deployment: Deployment, claims: CredentialClaims, request_id: str) -> dict[str, Any]:
+    grant = find_grant(deployment.db, str(claims.grant_id), now=deployment.now())
+    credential = of_credential(claims)
+    kept = ("tenant", "environment", "trace_id", "session_id", "task_id", "credential_id", "exercise")
+    return merged(
+        {} if grant is None else of_grant(grant), {name: credential[name] for name in kept},
+        {"request_id": request_id, "outcome": "used"},
+    )  # fmt: skip
 
 
 def _used(exception: ExceptionRecord, claims: CredentialClaims, request_id: str) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from issuer.authentication.refusal import INVALID_REQUEST, Refusal
 from issuer.authentication.workloads import ASSERTION_TYPE, authenticate_workload
 from issuer.broker.exchange import GRANT_TYPE, exchange
 from issuer.deployment import Deployment
-from issuer.emitting.steps import merged, of_workload, time_text
+from issuer.emitting.steps import merged, of_grant, of_workload, time_text
 from issuer.pdp.decisions import policy_facts
 from issuer.registry.people import Grant
 from issuer.revocation import revoke
 from issuer.state.credentials import find_credential
-from issuer.state.grants import add_grant
+from issuer.state.grants import add_grant, close_grant, find_grant
 from issuer.state.sessions import find_session
 from issuer.state.signing_keys import BROKER
 from issuer.tokens.jws import ACCESS, ASSERTION, TokenRefused, split, verify
@@ -44,6 +44,7 @@ class _Broker:
         self.service.route("/introspect", self._introspect, "POST")
         self.service.route("/revoke", self._revoke, "POST")
         self.service.route("/grants", self._grant, "POST")
+        self.service.route("/grants/{id}/close", self._close_grant, "POST")
 
     async def _metadata(self, _: Call) -> Response:
         base = self._deployment.urls["broker"]
@@ -168,15 +169,33 @@ class _Broker:
             self._deployment.recorder.record(
                 "delegation",
                 **merged(
-                    call.trace, policy_facts(self._deployment),
+                    call.trace, policy_facts(self._deployment), of_grant(grant),
                     {"environment": self._deployment.environment, "tenant": user.tenant,
-                     "grant_id": grant.id, "grant_covers": grant.covers, "approved_by": user.id,
-                     "actor": grant.delegator, "delegated_actor": grant.delegate,
-                     "delegation": [grant.delegator, grant.delegate], "reason": grant.reason,
-                     "expires_at": time_text(grant.expires_at.timestamp()), "outcome": "opened"},
+                     "issued_at": time_text(now), "outcome": "opened"},
                 ),
             )  # fmt: skip
         return answered_json({"grant_id": grant.id, "expires_at": grant.expires_at.isoformat()}, 201)
+
+    async def _close_grant(self, call: Call) -> Response:
+        user = user_of_request(
+            self._deployment, call.header("authorization"), call.header("dpop"), "POST", call.url
+        )
+        need_role(user, "operator")
+        name = call.request.path_params["id"]
+        grant = find_grant(self._deployment.db, name, now=self._deployment.now())
+        if grant is None:
+            raise Refusal(404, INVALID_REQUEST, "grant_unknown", "No such grant is open.")
+        with self._deployment.db.transaction():
+            close_grant(self._deployment.db, name, now=self._deployment.now())
+            self._deployment.recorder.record(
+                "delegation",
+                **merged(
+                    call.trace, policy_facts(self._deployment), of_grant(grant),
+                    {"environment": self._deployment.environment, "tenant": user.tenant,
+                     "reason": f"closed by {user.id}", "outcome": "closed"},
+                ),
+            )  # fmt: skip
+        return answered_json({"grant_id": name, "closed": True})
 
     def _credential(self, token: str) -> dict[str, Any] | None:
         try:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from issuer.policy.engine import NAME as ENGINE
 from issuer.policy.question import SessionFacts, Verdict
 from issuer.registry.identities import spiffe_id
-from issuer.registry.people import Resource
+from issuer.registry.people import Grant, Resource
 from issuer.registry.tools import Action
 from issuer.tokens.claims import CredentialClaims
 
@@ -91,6 +91,16 @@ def of_verdict(verdict: Verdict) -> Fields:
 def of_policy(version: str, digest: str) -> Fields:
     """The policy that was active."""
     return {"policy_version": version, "policy_digest": digest, "policy_engine": ENGINE}
+
+
+def of_grant(grant: Grant) -> Fields:
+    """Leave to delegate: who to whom, across what, by whose word, until when."""
+    return {
+        "grant_id": grant.id, "grant_covers": list(grant.covers), "approved_by": grant.approver,
+        "actor": grant.delegator, "delegated_actor": grant.delegate,
+        "delegation": [grant.delegator, grant.delegate], "reason": grant.reason,
+        "expires_at": time_text(grant.expires_at.timestamp()),
+    }  # fmt: skip
 
 
 def of_action(action: Action, resource: Resource | str) -> Fields:

@@ -78,6 +78,8 @@ def decide(deployment: Deployment, step: Step, egress: Action | None = None) -> 
         session=session.facts, action=action, resource=resource, user=user, agent=step.agent,
         covers=covers(deployment.db, grants, now=deployment.now()), approved=approval is not None,
     )  # fmt: skip
+    if question.covers:
+        facts = merged(facts, {"grant_id": grants[0], "grant_covers": sorted(question.covers)})
     verdict = _in_emergency(deployment, engine, question, engine.decide(question))
     if verdict.allowed and approval is not None:
         facts = merged(facts, {"approval_id": approval.id, "approved_by": approval.approved_by})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from issuer.emitting.steps import merged, of_workload, time_text
+from issuer.emitting.steps import merged, of_grant, of_workload, time_text
 from issuer.scenarios.flow import Task
 from issuer.scenarios.world import TENANTS, World
 
@@ -244,11 +244,8 @@ def first_grants(world: World, at: float) -> None:
     """The grants that hand-overs rest on were opened before."""
     for grant in world.registry.grants.values():
         world.say(
-            "delegation", at, grant_id=grant.id, grant_covers=list(grant.covers), approved_by=grant.approver,
-            actor=grant.delegator, delegated_actor=grant.delegate,
-            delegation=[grant.delegator, grant.delegate],
-            reason=grant.reason, issued_at=time_text(at), expires_at=time_text(grant.expires_at.timestamp()),
-            environment="production", outcome="opened", request_id=world.new_id(),
+            "delegation", at, **of_grant(grant), issued_at=time_text(at), environment="production",
+            outcome="opened", request_id=world.new_id(),
         )  # fmt: skip
 
 

@@ -66,14 +66,3 @@ def end_session(db: Database, sid: str, *, cause: str, now: float) -> bool:
 def set_risk(db: Database, sid: str, risk: int) -> None:
     """From now on, the session's risk is this."""
     db.write("UPDATE sessions SET risk = ? WHERE sid = ?", (risk, sid))
-
-
-def sessions_of_task(db: Database, task_id: str) -> list[str]:
-    """The open sessions of one task."""
-    return [
-        str(sid)
-        for (sid,) in db.rows(
-            "SELECT sid FROM sessions WHERE ended_at IS NULL AND json_extract(body, '$.task_id') = ?",
-            (task_id,),
-        )
-    ]

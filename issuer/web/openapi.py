@@ -112,6 +112,7 @@ OPERATIONS: Final[Mapping[str, Mapping[tuple[str, str], Operation]]] = {
             body={"delegator": _TEXT, "delegate": _TEXT, "covers": {"type": "array", "items": _TEXT},
                   "reason": _TEXT, "expires_at": {"type": "string", "format": "date-time"}},
         ),
+        ("POST", "/grants/{id}/close"): Operation("Close a grant", body={}),
     },
     "pdp": {
         ("GET", "/.well-known/authzen-configuration"): _METADATA,

@@ -14,7 +14,7 @@ from issuer.registry.exceptions import ExceptionRecord
 from issuer.revocation import revoke
 from issuer.state.credentials import find_credential
 from issuer.state.database import Database
-from issuer.state.grants import add_exception, close_grant
+from issuer.state.grants import add_exception
 from issuer.state.signing_keys import AUTHORITY, BROKER
 from issuer.tokens.jws import ACCESS, PROOF, SESSION, sign, verify
 from issuer.tokens.keys import make_key, thumbprint
@@ -132,7 +132,13 @@ def test_a_hand_over_needs_its_grant_and_the_chain_grows(firm: Company) -> None:
         firm, lambda: firm.exchange(TRIAGE, handed, audience=TICKETS), 400, "invalid_request",
         "proof_of_another_key",
     )  # fmt: skip
-    close_grant(firm.deployment.db, "grant-support-handover", now=NOW)
+    used = firm.events("delegation")[-1]
+    assert (used["outcome"], used["grant_id"]) == ("used", "grant-support-handover")
+    path = "/grants/grant-support-handover/close"
+    assert firm.as_user("user:alice", "broker", path).status == 403
+    assert firm.as_user("user:dan", "broker", path).status == 200
+    assert firm.as_user("user:dan", "broker", path).status == 404
+    assert firm.events("delegation")[-1]["outcome"] == "closed"
     refused(
         firm, lambda: firm.exchange(TRIAGE, own, audience=REPLY, grant_id="grant-support-handover"),
         400, "invalid_target", "grant_unknown",

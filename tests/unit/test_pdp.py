@@ -207,3 +207,26 @@ def test_only_registered_workloads_may_ask(firm: Company) -> None:
         assert (answer.status, answer.error) == (401, "invalid_client")
     metadata = firm.call("pdp", "GET", "/.well-known/authzen-configuration").body
     assert metadata["access_evaluation_endpoint"] == f"{URLS['pdp']}/access/v1/evaluation"
+
+
+def test_a_grant_lets_a_hand_over_cross_and_the_event_says_what(firm: Company) -> None:
+    body = {
+        "delegator": TRIAGE, "delegate": REPLY, "covers": ["tenant:borealis"], "reason": "a merger",
+        "expires_at": "2026-12-01T00:00:00Z", "id": "grant-merger",
+    }  # fmt: skip
+    assert firm.as_user("user:dan", "broker", "/grants", body).status == 201
+    session = firm.session(agents=[TRIAGE], requested_actions=["ticket:read"])
+    own = firm.credential(TRIAGE, session["session"])
+    handed = firm.credential(TRIAGE, own, audience=REPLY, grant_id="grant-merger", scope="ticket:read")
+    token = firm.credential(REPLY, handed, audience="tool:production/tickets", scope="ticket:read")
+    firm.hear()
+    assert firm.tool("router", REPLY, token, "ticket:read", "ticket:5001").status == 200
+    event = firm.events("decision")[-1]
+    assert (event["grant_id"], event["grant_covers"]) == ("grant-merger", ["tenant:borealis"])
+    assert (event["tenant"], event["resource_tenant"]) == ("acme", "borealis")
+    # What was not handed over under the grant does not cross.
+    plain = firm.credential(TRIAGE, own, audience="tool:production/tickets", scope="ticket:read")
+    assert firm.tool("router", TRIAGE, plain, "ticket:read", "ticket:5001").status == 403
+    assert firm.as_user("user:dan", "broker", "/grants/grant-merger/close").status == 200
+    again = firm.credential(REPLY, handed, audience="tool:production/tickets", scope="ticket:read")
+    assert firm.tool("router", REPLY, again, "ticket:read", "ticket:5001").status == 403
