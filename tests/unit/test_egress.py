@@ -21,6 +21,8 @@ from issuer.egress.addresses import NotOutside, is_public, outside_address
 from issuer.egress.shaping import echoes, headers_out, safe_path, shaped
 from issuer.registry.destinations import Destination
 from issuer.serving import Settings
+from issuer.state.signing_keys import BROKER
+from issuer.tokens.jws import ACCESS, sign
 from tests.issuing import REPLY, URLS, Answer, Company
 from tests.unit.test_broker import claims_of
 
@@ -380,3 +382,16 @@ def test_no_depth_hides_a_field(value: Any) -> None:
     body = shaped(mail, text.encode(), "application/json", "").body
     names = {name for name in ("iban", "internal_note") if f'"{name}":' in body.decode().lower()}
     assert names == set()
+
+
+def test_a_token_of_another_environment_does_not_go_out(firm: Company, seen: tuple[type[Seen], int]) -> None:
+    session = firm.session(agents=[REPLY], requested_actions=["ticket:notify"])
+    token = firm.credential(REPLY, session["session"], audience=MAIL)
+    signer = firm.deployment.keys[BROKER].current()
+    other = sign({**claims_of(firm, token), "env": "staging"}, ACCESS, signer)
+    url = "/to/mail/v1/messages"
+    headers = {"Authorization": f"DPoP {other}", **firm.proof(REPLY, "POST", URLS["egress"] + url, other)}
+    answer = firm.call("egress", "POST", url, json={"text": "x"}, headers=headers)
+    assert (answer.status, answer.error) == (401, "invalid_token")
+    assert firm.events("decision")[-1]["reason"] == "environment_mismatch"
+    assert seen[0].requests == []
