@@ -19,6 +19,7 @@ from ingest.ingestion import (
     SecondsOption,
     WriterOption,
     ingested,
+    open_writer,
     worker_name,
 )
 from ingest.letters_cli import letters_app
@@ -29,8 +30,6 @@ from ledger.console import (
     answer,
     note,
     open_ledger,
-    signing_key,
-    store_at,
 )
 from ledger.errors import UsageError
 from ledger.format.plain_text import plain
@@ -78,11 +77,10 @@ def ingest_file(
     from ingest.pipeline import Pace
     from ingest.sources.files.source import FilePosition, FileSource
     from ledger.format.manifest import OffsetKey
-    from ledger.writer import Writer
 
     settings = read_intake(intake, paths[0] if paths[0] != "-" else "stdin")
     reader = adapter(format_, settings.options)
-    writer = Writer(store_at(ledger), signing_key(ledger, key), name=writer_name or worker_name())
+    writer = open_writer(ledger, key, writer_name)
 
     def position(of: OffsetKey) -> FilePosition | None:
         found = writer.position(of)
@@ -164,7 +162,6 @@ def ingest_kafka(
     from ingest.sources.kafka.settings import KafkaSettings
     from ingest.sources.kafka.source import KafkaSource
     from ledger.format.manifest import OffsetKey
-    from ledger.writer import Writer
 
     security = KafkaSecurity(
         security_protocol, ssl_ca, ssl_cert, ssl_key, ssl_key_password_file,
@@ -173,7 +170,7 @@ def ingest_kafka(
     settings = read_intake(intake, topic[0])
     reader = adapter(format_, settings.options)
     name = writer_name or worker_name()
-    writer = Writer(store_at(ledger), signing_key(ledger, key), name=name)
+    writer = open_writer(ledger, key, name)
 
     def position(of: OffsetKey) -> int | None:
         found = writer.position(of)

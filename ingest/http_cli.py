@@ -15,7 +15,7 @@ from ingest.ingestion import (
     SecondsOption,
     WriterOption,
     ingested,
-    worker_name,
+    open_writer,
 )
 from ledger.console import (
     JsonOption,
@@ -24,8 +24,6 @@ from ledger.console import (
     ledger_url,
     local_folder,
     note,
-    signing_key,
-    store_at,
 )
 from ledger.errors import UsageError
 
@@ -61,7 +59,6 @@ def ingest_http(
     from ingest.sources.http.listener import Listener
     from ingest.sources.http.source import SpoolSource, key_of
     from ingest.sources.http.spool import Spool
-    from ledger.writer import Writer
 
     host, port = _address(listen)
     tokens = _tokens(token_file)
@@ -71,7 +68,7 @@ def ingest_http(
         )
     settings = read_intake(intake, "http")
     reader = adapter(format_, settings.options)
-    writer = Writer(store_at(ledger), signing_key(ledger, key), name=writer_name or worker_name())
+    writer = open_writer(ledger, key, writer_name)
     kept = Spool(spool or _default_spool(ledger))
     try:
         listener = Listener(kept, host, port, tokens)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ingest.defaults import FORMATS
-from ledger.console import answer, configure_logs, note, shared
+from ledger.console import answer, configure_logs, note, shared, signing_key, store_at
 from ledger.errors import UsageError
 
 if TYPE_CHECKING:
@@ -124,6 +124,13 @@ def _report(totals: Totals, formats: list[str] | None, as_json: bool) -> None:
     answer(value, text, as_json)
     if totals.rejected and formats is None:
         note("Rejected messages were set aside: see `decision-ledger deadletters list`.")
+
+
+def open_writer(ledger: str | None, key: Path | None, name: str | None = None) -> Writer:
+    """The writer of this run, by the options that every intake has."""
+    from ledger.writer import Writer
+
+    return Writer(store_at(ledger), signing_key(ledger, key), name=name or worker_name())
 
 
 def worker_name() -> str:

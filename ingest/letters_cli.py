@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from ingest.adapters import adapter
-from ingest.ingestion import FormatOption, IntakeOption, worker_name
+from ingest.ingestion import FormatOption, IntakeOption, open_writer
 from ledger.console import (
     AtOption,
     JsonOption,
@@ -16,8 +16,6 @@ from ledger.console import (
     VkeyOption,
     answer,
     open_ledger,
-    signing_key,
-    store_at,
     table_text,
 )
 from ledger.format.plain_text import plain
@@ -86,10 +84,9 @@ def letters_replay(
     """
     from ingest.intakes import check_classes, read_intake
     from ingest.replay import replay
-    from ledger.writer import Writer
 
     settings = read_intake(intake, "replay")
-    writer = Writer(store_at(ledger), signing_key(ledger, key), name=worker_name())
+    writer = open_writer(ledger, key)
     check_classes(settings, writer.classes())
     with open_ledger(ledger, vkey) as opened:
         done = replay(opened, writer, adapter(format_, settings.options), settings, ids or []).to_json()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,23 +10,20 @@ from typing import Final
 from joserfc.jwk import OKPKey
 
 from issuer.defaults import PURPOSES
-from issuer.emitting.recorder import Recorder
+from issuer.emitting.recorder import Recorder, random_id
+from issuer.emitting.steps import Fields, of_policy
 from issuer.policy.active import ActivePolicy
 from issuer.registry.identities import environment_of
 from issuer.registry.registry import Registry
 from issuer.registry.trust import Trust
 from issuer.state.database import Database
 from issuer.state.signing_keys import KeyRing
+from ledger.errors import UsageError
 
 SERVICES: Final = (
     "authority", "broker", "pdp", "gateway", "router", "adapter", "worker", "egress", "signals",
 )  # fmt: skip
 """In the order of their ports."""
-
-
-def random_id() -> str:
-    """128 random bits in hex."""
-    return secrets.token_hex(16)
 
 
 @dataclass(slots=True)
@@ -54,6 +50,14 @@ class Deployment:
     def now(self) -> float:
         """Seconds since 1970."""
         return self.clock()
+
+    def policy_facts(self) -> Fields:
+        """The policy that is active, for events that nothing was decided in; nothing where there is none."""
+        try:
+            bundle = self.policy.engine().bundle
+        except UsageError:
+            return {}
+        return of_policy(bundle.version, bundle.digest)
 
     def identity(self, kind: str) -> str:
         """The registered identity of this deployment's own workload of a kind, such as `router`."""

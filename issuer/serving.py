@@ -53,10 +53,8 @@ from ledger.errors import OutsideError, UsageError
 HOST: Final = "127.0.0.1"
 START_SECONDS: Final = 15.0
 DRAIN_SECONDS: Final = 5.0
-POINTS: Final[Mapping[str, str]] = {
-    "gateway": "gateway", "router": "router", "adapter": "adapter", "worker": "worker", "egress": "egress",
-}  # fmt: skip
-"""Services that enforce, and the kind of workload that each is."""
+POINTS: Final = ("gateway", "router", "adapter", "worker", "egress")
+"""Services that enforce; each is a kind of workload, too."""
 
 log = structlog.get_logger()
 
@@ -141,9 +139,9 @@ def make_stack(
     stack.apps["broker"] = broker_service(deployment).app()
     stack.apps["pdp"] = pdp_service(deployment).app()
     stack.apps["signals"] = signals_service(deployment).app()
-    for name, kind in POINTS.items():
+    for name in POINTS:
         keys = RemoteKeys(f"{deployment.urls['broker']}/jwks", client, deployment.clock)
-        point = Point.of(deployment, kind, PEP_OF_KIND[kind], keys, emitter)
+        point = Point.of(deployment, name, PEP_OF_KIND[name], keys, emitter)
         own = _own_key(settings.folder, point.workload)
         stack.points[name] = point
         if name == "worker":
@@ -185,7 +183,8 @@ async def served(
     tasks = [
         asyncio.create_task(server.serve(sockets=[one])) for server, one in zip(servers, sockets, strict=True)
     ]
-    others = [asyncio.create_task(emitter.run())]
+    sending = asyncio.create_task(emitter.run())
+    others: list[asyncio.Task[None]] = []
     try:
         await _started(servers, tasks)
         others += [asyncio.create_task(reader.run()) for reader in stack.readers]
@@ -195,14 +194,14 @@ async def served(
     finally:
         for server in servers:
             server.should_exit = True
-        for task in others[1:]:
+        for task in others:
             task.cancel()
-        await asyncio.gather(*tasks, *others[1:], return_exceptions=True)
+        await asyncio.gather(*tasks, *others, return_exceptions=True)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
                 await emitter.drained()
-        others[0].cancel()
-        await asyncio.gather(others[0], return_exceptions=True)
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
         await sink.close()
         await client.aclose()
         deployment.db.close()

@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 from joserfc.jwk import OKPKey
 
-from issuer.authentication.workloads import ASSERTION_TYPE
 from issuer.broker.exchange import ACCESS_TYPE, GRANT_TYPE, JWT_TYPE
 from issuer.deployment import SERVICES, Deployment
 from issuer.egress.addresses import Resolve, resolve
@@ -33,6 +32,7 @@ from issuer.state.grants import add_exception, add_grant
 from issuer.state.outbox import next_events
 from issuer.state.policies import active
 from issuer.state.signing_keys import AUTHORITY
+from issuer.tokens.assertion import ASSERTION_TYPE
 from issuer.tokens.dpop import make_proof
 from issuer.tokens.jws import ACCESS, ASSERTION, sign
 from issuer.tokens.keys import thumbprint

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from pydantic import ValidationError
+
+from issuer.registry.faults import first_problem
 from issuer.tokens.jws import TokenRefused
 
 INVALID_CLIENT: Final = "invalid_client"
@@ -35,6 +38,11 @@ class Refusal(Exception):
         """Members of the answer beside `error` and `error_description`."""
         self.is_told = False
         """Whether an event says it already: a flood is one event a second."""
+
+    @classmethod
+    def of_validation(cls, error: ValidationError, reason: str) -> Refusal:
+        """A body whose members are not what they must be: 400, with the first of them."""
+        return cls(400, INVALID_REQUEST, reason, first_problem(error)[1])
 
     @classmethod
     def of_token(cls, refused: TokenRefused, status: int, error: str) -> Refusal:

@@ -11,10 +11,10 @@ from issuer.authentication.refusal import INVALID_CLIENT, INVALID_REQUEST, UNAVA
 from issuer.deployment import Deployment
 from issuer.registry.identities import Workload, workload_id
 from issuer.state.used_ids import StoreFull, use_once
+from issuer.tokens.assertion import ASSERTION_TYPE
 from issuer.tokens.claims import AssertionClaims, read_claims
-from issuer.tokens.jws import ASSERTION, TokenRefused, check_times, split, verify
+from issuer.tokens.jws import ASSERTION, TokenRefused, check_times, split, verify_parts
 
-ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 LIFE_SECONDS: Final = 60
 
 
@@ -35,6 +35,20 @@ def authenticate_workload(
     return workload
 
 
+def workload_of_bearer(
+    deployment: Deployment, authorization: str | None, audiences: Iterable[str]
+) -> Workload:
+    """The workload of an `Authorization: Bearer <client assertion>` header.
+
+    Raises:
+        Refusal: as `authenticate_workload`.
+    """
+    scheme, _, text = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not text:
+        raise Refusal(401, INVALID_CLIENT, "client_assertion_missing", "A client assertion is needed.")
+    return assertion_of(deployment, text, audiences)
+
+
 def assertion_of(deployment: Deployment, text: str, audiences: Iterable[str]) -> Workload:
     """The workload that an assertion proves, for one of these audiences.
 
@@ -43,7 +57,8 @@ def assertion_of(deployment: Deployment, text: str, audiences: Iterable[str]) ->
     """
     facts: dict[str, object] = {}
     try:
-        told = split(text, ASSERTION).claims.get("sub")
+        parts = split(text, ASSERTION)
+        told = parts.claims.get("sub")
         identity = workload_id(told) if isinstance(told, str) else None
         workload = deployment.registry.workloads.get(identity or "")
         if workload is None:
@@ -52,7 +67,7 @@ def assertion_of(deployment: Deployment, text: str, audiences: Iterable[str]) ->
         def key_for(kid: str) -> OKPKey | None:
             return deployment.trust.key_of(workload.id, kid)
 
-        claims = verify(text, ASSERTION, key_for)
+        claims = verify_parts(parts, key_for)
         facts["workload"] = workload.spiffe
         read = read_claims(AssertionClaims, claims, issuer=str(told), audience=None)
         if read.aud not in set(audiences):

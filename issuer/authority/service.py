@@ -34,8 +34,8 @@ from issuer.authority.pages import login_page
 from issuer.authority.passwords import fits
 from issuer.authority.sessions import change_risk, close_session, known_session, open_session, read_asked
 from issuer.deployment import Deployment
-from issuer.emitting.steps import merged, of_workload
-from issuer.pdp.decisions import policy_facts, record_approval
+from issuer.emitting.steps import of_workload
+from issuer.pdp.decisions import record_approval
 from issuer.registry.people import Client, User
 from issuer.revocation import APPROVAL_WITHDRAWN, tell
 from issuer.state.approvals import Approval, approve, find_approval, withdraw
@@ -56,7 +56,7 @@ class _Authority:
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self._logins = Buckets(deployment.clock, rate=LOGINS_PER_SECOND)
-        service = Service("authority", deployment, self._refused)
+        service = Service("authority", deployment, "issuance")
         service.route("/.well-known/openid-configuration", self._metadata, "GET")
         service.route("/services", self._services, "GET")
         service.route("/jwks", self._jwks, "GET")
@@ -124,7 +124,9 @@ class _Authority:
             raise Refusal(429, INVALID_REQUEST, "too_many_requests", "Too many logins; wait a second.")
         kept = None if user is None else user.password
         if not await asyncio.to_thread(fits, form.get("password", ""), kept) or user is None:
-            self._refused(call, Refusal(401, INVALID_REQUEST, "login_failed", "", facts=_maybe(user)))
+            self.service.record_refusal(
+                call, Refusal(401, INVALID_REQUEST, "login_failed", "", facts=_maybe(user))
+            )
             return login_page("", form.get("login", "")[:128], "Name or password do not fit.", 401)
         return RedirectResponse(finish_login(self._deployment, form.get("login", ""), user), 303)
 
@@ -266,16 +268,6 @@ class _Authority:
     def _audiences(self, call: Call) -> tuple[str, ...]:
         base = self._deployment.urls["authority"]
         return (base, f"{base}/token", call.url)
-
-    def _refused(self, call: Call, refusal: Refusal) -> None:
-        self._deployment.recorder.record(
-            "issuance",
-            **merged(
-                {"environment": self._deployment.environment}, call.trace,
-                policy_facts(self._deployment), call.facts, refusal.facts,
-                {"decision": "error" if refusal.status >= 500 else "deny", "reason": refusal.reason},
-            ),
-        )  # fmt: skip
 
 
 _ASSERTION = ("client_assertion_type", "client_assertion", "client_id")

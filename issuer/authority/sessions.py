@@ -53,9 +53,7 @@ def read_asked(body: dict[str, Any]) -> Asked:
     try:
         return Asked.model_validate(body)
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in problem["loc"]) or "the body"
-        raise Refusal(400, INVALID_REQUEST, "session_malformed", f"{where}: {problem['msg']}.") from None
+        raise Refusal.of_validation(error, "session_malformed") from None
 
 
 def open_session(

@@ -22,14 +22,15 @@ from issuer.authentication.workloads import authenticate_workload
 from issuer.broker.subject import Subject, read_subject
 from issuer.broker.target import Target, find_target
 from issuer.deployment import Deployment
-from issuer.emitting.steps import merged, of_credential, of_grant, of_policy, of_verdict, of_workload
+from issuer.emitting.steps import merged, of_credential, of_grant, of_verdict, of_workload
+from issuer.exceptions import fields_of
 from issuer.policy.question import Question, Verdict
 from issuer.registry.exceptions import ExceptionRecord
 from issuer.registry.identities import Workload
 from issuer.state.credentials import add_credential
 from issuer.state.grants import active_exception, covers, find_grant
 from issuer.state.signing_keys import BROKER
-from issuer.tokens.claims import CredentialClaims, chain_of, nested
+from issuer.tokens.claims import Actor, CredentialClaims, chain_of, nested
 from issuer.tokens.jws import ACCESS, TokenRefused, sign
 from ledger.errors import UsageError
 from ledger.format.scopes import beyond
@@ -113,7 +114,9 @@ def _exchange(
             "The policy does not permit this exchange.",
         )
     now = int(deployment.now())
-    life = target.life(scopes) if exception is None else _emergency_life(exception, now)
+    life = target.life(scopes)
+    if exception is not None:
+        life = min(BREAK_GLASS_SECONDS, int(exception.expires_at.timestamp()) - now)
     claims = {
         "iss": deployment.urls["broker"], "iat": now, "exp": min(now + life, subject.expires_at),
         "jti": deployment.new_id(), "sub": chain[0], "client_id": client.id, "act": nested(chain),
@@ -144,7 +147,9 @@ def _exchange(
         if form.get("grant_id") is not None:
             deployment.recorder.record("delegation", **_grant_used(deployment, read, request_id))
         if exception is not None:
-            deployment.recorder.record("exception", **_used(exception, read, request_id))
+            used = fields_of(deployment.recorder, exception, "used")
+            own = {"request_id": request_id, "scopes": read.scopes}
+            deployment.recorder.record("exception", **merged(of_credential(read), used, own))
     return Issued(token, read, now)
 
 
@@ -175,8 +180,7 @@ def _key_of(deployment: Deployment, client: Workload, proof: str | None, url: st
 def _chain(subject: Subject, client: Workload) -> list[str]:
     chain = [*subject.chain] if subject.chain[-1] == client.id else [*subject.chain, client.id]
     try:
-        from_act = nested(chain)
-        return chain_of(chain[0], CredentialClaims.model_fields["act"].annotation.model_validate(from_act))  # type: ignore[union-attr]  # it is Actor
+        return chain_of(chain[0], Actor.model_validate(nested(chain)))
     except TokenRefused as refused:
         raise Refusal.of_token(refused, 400, INVALID_REQUEST) from refused
 
@@ -247,10 +251,6 @@ def _decide(
     return engine.decide(question)
 
 
-def _emergency_life(exception: ExceptionRecord, now: int) -> int:
-    return min(BREAK_GLASS_SECONDS, int(exception.expires_at.timestamp()) - now)
-
-
 def _sign(deployment: Deployment, claims: dict[str, Any]) -> str:
     try:
         return sign(claims, ACCESS, deployment.keys[BROKER].current())
@@ -265,16 +265,4 @@ def _grant_used(deployment: Deployment, claims: CredentialClaims, request_id: st
     return merged(
         {} if grant is None else of_grant(grant), {name: credential[name] for name in kept},
         {"request_id": request_id, "outcome": "used"},
-    )  # fmt: skip
-
-
-def _used(exception: ExceptionRecord, claims: CredentialClaims, request_id: str) -> dict[str, Any]:
-    return merged(
-        of_credential(claims),
-        of_policy(claims.policy_version, ""),
-        {"exception_id": exception.id, "owner": exception.owner, "reason": exception.reason,
-         "impact": exception.impact, "approved_by": exception.approved_by, "outcome": "used",
-         "issued_at": exception.opened_at.isoformat(), "expires_at": exception.expires_at.isoformat(),
-         "review_due_at": exception.review_due_at.isoformat(), "request_id": request_id,
-         "policy_digest": None},
     )  # fmt: skip

@@ -9,17 +9,17 @@ from starlette.responses import Response
 
 from issuer.authentication.people import need_role, user_of_request
 from issuer.authentication.refusal import INVALID_REQUEST, Refusal
-from issuer.authentication.workloads import ASSERTION_TYPE, authenticate_workload
+from issuer.authentication.workloads import authenticate_workload
 from issuer.broker.exchange import GRANT_TYPE, exchange
 from issuer.deployment import Deployment
 from issuer.emitting.steps import merged, of_grant, of_workload, time_text
-from issuer.pdp.decisions import policy_facts
 from issuer.registry.people import Grant
 from issuer.revocation import revoke
 from issuer.state.credentials import find_credential
 from issuer.state.grants import add_grant, close_grant, find_grant
 from issuer.state.sessions import find_session
 from issuer.state.signing_keys import BROKER
+from issuer.tokens.assertion import ASSERTION_TYPE
 from issuer.tokens.jws import ACCESS, ASSERTION, TokenRefused, split, verify
 from issuer.tokens.keys import ALGORITHM
 from issuer.web.limits import Buckets
@@ -37,7 +37,7 @@ class _Broker:
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self._buckets = Buckets(deployment.clock)
-        self.service = Service("broker", deployment, self._refused)
+        self.service = Service("broker", deployment, "issuance", own={"pep": "broker"})
         self.service.route("/.well-known/oauth-authorization-server", self._metadata, "GET")
         self.service.route("/jwks", self._jwks, "GET")
         self.service.route("/token", self._token, "POST")
@@ -155,9 +155,7 @@ class _Broker:
                 {"id": f"grant-{self._deployment.new_id()}", "approver": user.id, **body}
             )
         except ValidationError as error:
-            problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            where = ".".join(str(part) for part in problem["loc"])
-            raise Refusal(400, INVALID_REQUEST, "grant_malformed", f"{where}: {problem['msg']}.") from None
+            raise Refusal.of_validation(error, "grant_malformed") from None
         now = self._deployment.now()
         if not now < grant.expires_at.timestamp() < now + MAX_GRANT_DAYS * 86_400:
             raise Refusal(400, INVALID_REQUEST, "grant_malformed", "It ends in the past, or too late.")
@@ -169,7 +167,7 @@ class _Broker:
             self._deployment.recorder.record(
                 "delegation",
                 **merged(
-                    call.trace, policy_facts(self._deployment), of_grant(grant),
+                    call.trace, self._deployment.policy_facts(), of_grant(grant),
                     {"environment": self._deployment.environment, "tenant": user.tenant,
                      "issued_at": time_text(now), "outcome": "opened"},
                 ),
@@ -190,7 +188,7 @@ class _Broker:
             self._deployment.recorder.record(
                 "delegation",
                 **merged(
-                    call.trace, policy_facts(self._deployment), of_grant(grant),
+                    call.trace, self._deployment.policy_facts(), of_grant(grant),
                     {"environment": self._deployment.environment, "tenant": user.tenant,
                      "reason": f"closed by {user.id}", "outcome": "closed"},
                 ),
@@ -206,19 +204,6 @@ class _Broker:
     def _audiences(self, call: Call) -> tuple[str, ...]:
         base = self._deployment.urls["broker"]
         return (base, f"{base}/token", call.url)
-
-    def _refused(self, call: Call, refusal: Refusal) -> None:
-        if refusal.is_told:
-            return
-        self._deployment.recorder.record(
-            "issuance",
-            **merged(
-                {"environment": self._deployment.environment}, call.trace, policy_facts(self._deployment),
-                refusal.facts,
-                {"pep": "broker", "request_id": call.request_id,
-                 "decision": "error" if refusal.status >= 500 else "deny", "reason": refusal.reason},
-            ),
-        )  # fmt: skip
 
 
 def _claimed_client(form: dict[str, str]) -> str:

@@ -15,7 +15,7 @@ from issuer.state.sessions import Session, find_session
 from issuer.state.signals import revoked_since
 from issuer.state.signing_keys import AUTHORITY, BROKER
 from issuer.tokens.claims import CredentialClaims, SessionClaims, read_claims
-from issuer.tokens.jws import ACCESS, SESSION, TokenRefused, check_times, split, verify
+from issuer.tokens.jws import ACCESS, SESSION, Parts, TokenRefused, check_times, split, verify_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +65,26 @@ def read_subject(deployment: Deployment, client: Workload, token: str, jkt: str)
         Refusal: 400 invalid_request.
     """
     try:
-        kind = _kind(token)
-        subject = (_of_session if kind == SESSION else _of_credential)(deployment, client, token, jkt)
+        kind, parts = _split(token)
+        subject = (_of_session if kind == SESSION else _of_credential)(deployment, client, parts, jkt)
     except TokenRefused as refused:
         raise Refusal.of_token(refused, 400, INVALID_REQUEST) from refused
     subject.check_lives(deployment, client)
     return subject
 
 
-def _kind(token: str) -> str:
-    """Which of the two kinds a token claims to be; judged by its first letters alone, and then for good."""
+def _split(token: str) -> tuple[str, Parts]:
+    """Which of the two kinds a token claims to be, and its parts: it is judged as that kind, and no other."""
     try:
-        split(token, SESSION)
+        return SESSION, split(token, SESSION)
     except TokenRefused as refused:
-        if refused.reason == "token_type":
-            return ACCESS
-        raise
-    return SESSION
+        if refused.reason != "token_type":
+            raise
+    return ACCESS, split(token, ACCESS)
 
 
-def _of_session(deployment: Deployment, client: Workload, token: str, _: str) -> Subject:
-    claims = verify(token, SESSION, deployment.keys[AUTHORITY].key_for)
+def _of_session(deployment: Deployment, client: Workload, parts: Parts, _: str) -> Subject:
+    claims = verify_parts(parts, deployment.keys[AUTHORITY].key_for)
     check_times(claims, deployment.now())
     read = read_claims(
         SessionClaims, claims, issuer=deployment.urls["authority"], audience=deployment.urls["broker"]
@@ -99,8 +98,8 @@ def _of_session(deployment: Deployment, client: Workload, token: str, _: str) ->
     )  # fmt: skip
 
 
-def _of_credential(deployment: Deployment, client: Workload, token: str, jkt: str) -> Subject:
-    claims = verify(token, ACCESS, deployment.keys[BROKER].key_for)
+def _of_credential(deployment: Deployment, client: Workload, parts: Parts, jkt: str) -> Subject:
+    claims = verify_parts(parts, deployment.keys[BROKER].key_for)
     check_times(claims, deployment.now())
     read = read_claims(CredentialClaims, claims, issuer=deployment.urls["broker"], audience=None)
     session = _known(deployment, read.sid)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
@@ -13,8 +13,8 @@ from starlette.responses import Response
 
 from issuer.authentication.refusal import INVALID_REQUEST, UNAVAILABLE, Refusal
 from issuer.egress.addresses import NotOutside, Resolve, outside_address, resolve
-from issuer.egress.shaping import echoes, headers_back, headers_out, safe_path, shaped
-from issuer.emitting.steps import merged, of_workload
+from issuer.egress.shaping import Shaped, echoes, headers_back, headers_out, safe_path, shaped
+from issuer.emitting.steps import merged
 from issuer.enforcement.point import Admitted, Point
 from issuer.policy.question import SEND
 from issuer.registry.destinations import Destination
@@ -47,6 +47,9 @@ def send_action(destination: Destination) -> Action:
     )  # fmt: skip
 
 
+_SENDING: Final = {"action": SEND, "action_type": "execute"}
+
+
 class _Egress:
     def __init__(
         self,
@@ -65,23 +68,26 @@ class _Egress:
         largest = max(
             (one.max_body_bytes for one in point.deployment.registry.destinations.values()), default=1
         )
-        self.service = Service("egress", point.deployment, point.refused, max_body=largest, seconds=SECONDS)
+        self.service = Service(
+            "egress", point.deployment, "decision", own=point.own_facts(), max_body=largest, seconds=SECONDS
+        )
         self.service.route("/to/{destination}/{path:path}", self._send, *METHODS)
         self.service.route("/{path:path}", self._nowhere, *METHODS)
 
     async def _nowhere(self, call: Call) -> Response:
-        call.facts = self._own_facts()
+        call.facts = {**_SENDING}
         raise Refusal(404, INVALID_REQUEST, "path_unknown", "Write /to/DESTINATION/PATH.")
 
     async def _send(self, call: Call) -> Response:
-        call.facts = self._own_facts()
+        call.facts = {**_SENDING}
         destination = self._destination(call)
         call.facts["destination"] = destination.name
         path = safe_path(call.request.scope["raw_path"], f"/to/{destination.name}")
         self._check_request(call, destination, path)
-        admitted = await self._admit(call, destination)
+        body = shaped(destination, call.body, call.header("content-type"), call.request.url.query)
+        admitted = await self._admit(call, destination, body)
         try:
-            response = await self._forward(call, destination, path, admitted)
+            response = await self._forward(call, destination, path, body, admitted)
         except Refusal as refusal:
             refusal.is_told = True
             self._point.done(admitted, outcome="failed", reason=refusal.reason)
@@ -90,9 +96,6 @@ class _Egress:
             self._point.done(admitted, outcome="failed", reason="cancelled")
             raise
         return response
-
-    def _own_facts(self) -> dict[str, Any]:
-        return {**of_workload(self._point.workload), "action": SEND, "action_type": "execute"}
 
     def _destination(self, call: Call) -> Destination:
         deployment = self._point.deployment
@@ -109,16 +112,12 @@ class _Egress:
         if not destination.opens(call.request.method, path):
             raise Refusal(403, "insufficient_scope", "route_closed", "This method and path are not open.")
 
-    async def _admit(self, call: Call, destination: Destination) -> Admitted:
-        facts = {**call.facts}
-        body = shaped(destination, call.body, call.header("content-type"), call.request.url.query)
+    async def _admit(self, call: Call, destination: Destination, body: Shaped) -> Admitted:
+        tested = {"test_destination": destination.test_address} if self._tests(destination) else None
         extra = merged(
-            facts,
-            {"destination": destination.name, "bytes_out": len(body.body),
-             "sensitive_fields": body.dropped or None},
-        )  # fmt: skip
-        if self._tests(destination):
-            extra["attributes"] = {"test_destination": destination.test_address}
+            call.facts,
+            {"bytes_out": len(body.body), "sensitive_fields": body.dropped or None, "attributes": tested},
+        )
         return await self._point.admit(
             call, endpoint=destination.endpoint, action=send_action(destination),
             resource=destination.endpoint, extra=extra,
@@ -127,9 +126,10 @@ class _Egress:
     def _tests(self, destination: Destination) -> bool:
         return self._allow_test and destination.test_address is not None
 
-    async def _forward(self, call: Call, destination: Destination, path: str, admitted: Admitted) -> Response:
+    async def _forward(
+        self, call: Call, destination: Destination, path: str, body: Shaped, admitted: Admitted
+    ) -> Response:
         secret = self._secret(destination)
-        body = shaped(destination, call.body, call.header("content-type"), call.request.url.query)
         base = urlsplit(destination.base_url)
         url, host = await self._address(destination)
         query = f"?{call.request.url.query}" if call.request.url.query else ""

@@ -11,12 +11,12 @@ from urllib.parse import parse_qsl
 
 from issuer.authentication.refusal import INVALID_REQUEST, Refusal
 from issuer.registry.destinations import Destination
+from issuer.tokens import strict_json
 
 PASSED_OUT: Final = ("accept", "accept-language", "idempotency-key", "if-match", "if-none-match")
 """Headers of the caller that go on; all others stay here, credentials and X-Forwarded-* among them."""
 PASSED_BACK: Final = ("content-type", "content-language", "etag", "last-modified", "retry-after")
 """Headers of the answer that come back; cookies and places to go to do not."""
-MAX_DEPTH: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ def shaped(destination: Destination, body: bytes, content_type: str | None, quer
             )
         return Shaped(body, kind or None, [])
     try:
-        value = json.loads(body, object_pairs_hook=_members, parse_constant=_refuse)
-    except (ValueError, RecursionError):
+        value = strict_json.loads(body)
+    except ValueError:
         raise Refusal(400, INVALID_REQUEST, "body_malformed", "The body is not JSON.") from None
     refused: set[str] = set()
     dropped: set[str] = set()
@@ -132,14 +132,3 @@ def _sensitive(names: list[str]) -> Refusal:
 
 def _bad_path() -> Refusal:
     return Refusal(400, INVALID_REQUEST, "path_malformed", "The path holds something that is not passed on.")
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a member stands there twice")
-    return found
-
-
-def _refuse(_: str) -> Any:
-    raise ValueError("no JSON number")

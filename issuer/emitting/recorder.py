@@ -12,6 +12,11 @@ from issuer.state.database import Database
 from issuer.state.outbox import MAX_EVENTS, put
 
 
+def random_id() -> str:
+    """128 random bits in hex."""
+    return secrets.token_hex(16)
+
+
 class Recorder:
     """Where every service leaves what it did. Safe inside a transaction: then both stand or neither."""
 
@@ -20,7 +25,7 @@ class Recorder:
         db: Database,
         *,
         clock: Callable[[], float] = time.time,
-        new_id: Callable[[], str] = lambda: secrets.token_hex(16),
+        new_id: Callable[[], str] = random_id,
         limit: int = MAX_EVENTS,
         when_full: str = "refuse",
     ) -> None:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import httpx
 from joserfc.jwk import OKPKey
 
-from issuer.authentication.workloads import ASSERTION_TYPE
 from issuer.broker.exchange import ACCESS_TYPE, GRANT_TYPE
 from issuer.deployment import Deployment
+from issuer.tokens.assertion import client_form, make_assertion
 from issuer.tokens.dpop import make_proof
-from issuer.tokens.jws import ASSERTION, sign
 from ledger.errors import OutsideError, UsageError
-
-ASSERTION_SECONDS: Final = 30
 
 
 class BrokerClient:
@@ -37,9 +32,12 @@ class BrokerClient:
             OutsideError: the broker does not answer.
         """
         base = self._deployment.urls["broker"]
+        assertion = make_assertion(
+            self._workload, base, self._key, jti=self._deployment.new_id(), now=self._deployment.now()
+        )
         form = {
             "grant_type": GRANT_TYPE, "subject_token": subject_token, "subject_token_type": kind,
-            "client_assertion_type": ASSERTION_TYPE, "client_assertion": self._assertion(base),
+            **client_form(assertion),
         }  # fmt: skip
         asked = {"audience": audience, "scope": scope, "grant_id": grant_id}
         form |= {name: value for name, value in asked.items() if value is not None}
@@ -59,11 +57,3 @@ class BrokerClient:
         return make_proof(
             self._key, method, url, jti=self._deployment.new_id(), now=self._deployment.now(), token=token
         )
-
-    def _assertion(self, audience: str) -> str:
-        now = int(self._deployment.now())
-        return sign(
-            {"iss": self._workload, "sub": self._workload, "aud": audience, "iat": now,
-             "exp": now + ASSERTION_SECONDS, "jti": self._deployment.new_id()},
-            ASSERTION, self._key,
-        )  # fmt: skip

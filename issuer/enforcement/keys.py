@@ -8,7 +8,7 @@ from typing import Final
 import httpx
 from joserfc.jwk import OKPKey
 
-from issuer.tokens.keys import BadKey, read_key
+from issuer.tokens.keys import BadKey, read_key_set
 from ledger.errors import OutsideError
 
 REFETCH_SECONDS: Final = 10.0
@@ -42,12 +42,12 @@ class RemoteKeys:
             answer = await self._client.get(self._url, follow_redirects=False)
             if answer.status_code != 200 or len(answer.content) > MAX_BYTES:
                 raise OutsideError(f"{self._url} gave no keys.")
-            keys = [read_key(one) for one in answer.json()["keys"] if one.get("kty") == "OKP"]
+            keys = read_key_set(answer.json())
         except (httpx.HTTPError, ValueError, KeyError, TypeError, BadKey) as error:
             if self._keys and not self._stale:
                 return
             raise OutsideError(f"{self._url} gave no keys.") from error
-        self._keys = {str(key.kid): key for key in keys}
+        self._keys = keys
         self._fetched_at, self._stale = self._clock(), False
 
     def key_for(self, kid: str) -> OKPKey | None:

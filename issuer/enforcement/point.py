@@ -24,13 +24,13 @@ from issuer.emitting.steps import Fields, merged, of_action, of_credential, of_w
 from issuer.enforcement.cache import DecisionCache, Entry
 from issuer.enforcement.feed import Feed
 from issuer.enforcement.keys import RemoteKeys
-from issuer.pdp.decisions import Decided, Step, decide, policy_facts
+from issuer.pdp.decisions import Decided, Step, decide
 from issuer.policy.engine import APPROVAL_REQUIRED
 from issuer.policy.question import SEND
 from issuer.registry.tools import Action
 from issuer.signals.events import Told
 from issuer.tokens.claims import CredentialClaims, read_claims
-from issuer.tokens.jws import ACCESS, TokenRefused, check_times, split, verify
+from issuer.tokens.jws import ACCESS, TokenRefused, check_times, split, verify_parts
 from issuer.web.service import Call
 from ledger.errors import OutsideError
 from ledger.format.scopes import beyond
@@ -74,7 +74,7 @@ class Point:
             deployment.recorder.record(
                 "revocation",
                 **merged(
-                    policy_facts(deployment),
+                    deployment.policy_facts(),
                     {"environment": deployment.environment, "pep": pep, "target": target,
                      "reason": "cache-dropped", "outcome": "dropped", "request_id": deployment.new_id(),
                      "attributes": {"cause": cause, "entries": count}},
@@ -101,12 +101,10 @@ class Point:
             Refusal: 401 invalid_token, 403 insufficient_scope, 503; its event is the caller's to leave.
         """
         call.facts = merged(
-            {"pep": self.pep, "environment": self.deployment.environment, "audience": endpoint},
-            of_workload(self.workload), of_action(action, self._resource(resource)), extra or {},
+            self.own_facts(), {"audience": endpoint}, of_action(action, self._resource(resource)),
+            extra or {},
         )  # fmt: skip
         claims = await self._holder(call, endpoint)
-        call.facts = merged(call.facts, of_credential(claims))
-        call.trace_id = claims.txn
         self._check_bounds(claims, action)
         high = action.impact == "high"
         self._check_known(claims, high=high)
@@ -123,9 +121,10 @@ class Point:
     async def _holder(self, call: Call, endpoint: str) -> CredentialClaims:
         token = presented(call.header("authorization"))
         try:
-            kid = split(token, ACCESS).header.get("kid")
+            parts = split(token, ACCESS)
+            kid = parts.header.get("kid")
             await self.keys.prepare(kid if isinstance(kid, str) else None)
-            claims = verify(token, ACCESS, self.keys.key_for)
+            claims = verify_parts(parts, self.keys.key_for)
             now = self.deployment.now()
             read = read_claims(
                 CredentialClaims, claims, issuer=self.deployment.urls["broker"], audience=endpoint
@@ -164,7 +163,7 @@ class Point:
         key = (claims.jti, action.name, resource)
         held = None if high else self.cache.get(key, now=now)
         # A policy counts from its activation on, and not from when the signal of it arrives.
-        if held is not None and held.verdict.digest == policy_facts(self.deployment).get("policy_digest"):
+        if held is not None and held.verdict.digest == self.deployment.policy_facts().get("policy_digest"):
             return held
         chain = claims.chain
         step = Step(
@@ -227,23 +226,11 @@ class Point:
         )  # fmt: skip
         return number
 
-    def refused(self, call: Call, refusal: Refusal) -> None:
-        """The event of a refusal."""
-        if refusal.is_told:
-            return
-        facts = {**call.facts}
-        for name in ("decision", "reason"):
-            facts.pop(name, None)
-        self.deployment.recorder.record(
-            "decision",
-            **merged(
-                policy_facts(self.deployment), call.trace,
-                {"pep": self.pep, "environment": self.deployment.environment}, of_workload(self.workload),
-                facts, refusal.facts,
-                {"trace_id": call.trace_id, "request_id": call.request_id,
-                 "decision": "error" if refusal.status >= 500 else "deny", "reason": refusal.reason},
-            ),
-        )  # fmt: skip
+    def own_facts(self) -> Fields:
+        """What every event of this point says."""
+        return {
+            "pep": self.pep, "environment": self.deployment.environment, **of_workload(self.workload),
+        }  # fmt: skip
 
 
 def _denied(decided: Decided) -> Refusal:

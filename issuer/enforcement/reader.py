@@ -11,8 +11,9 @@ from joserfc.jwk import OKPKey
 
 from issuer.enforcement.point import Point
 from issuer.signals.events import read_event
-from issuer.tokens.jws import ASSERTION, TokenRefused, sign
-from issuer.tokens.keys import BadKey, read_key
+from issuer.tokens.assertion import make_assertion
+from issuer.tokens.jws import TokenRefused
+from issuer.tokens.keys import BadKey, read_key_set
 from ledger.errors import OutsideError
 
 RETRY_SECONDS: Final = 1.0
@@ -70,13 +71,10 @@ class FeedReader:
         return bool(body["moreAvailable"])
 
     async def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
-        now = int(self._deployment.now())
         url = self._deployment.urls["signals"]
-        assertion = sign(
-            {"iss": self._point.workload, "sub": self._point.workload, "aud": url, "iat": now,
-             "exp": now + 30, "jti": self._deployment.new_id()},
-            ASSERTION, self._key,
-        )  # fmt: skip
+        assertion = make_assertion(
+            self._point.workload, url, self._key, jti=self._deployment.new_id(), now=self._deployment.now()
+        )
         try:
             answer = await self._client.post(
                 f"{url}/poll", json=body, headers={"Authorization": f"Bearer {assertion}"}
@@ -104,9 +102,6 @@ class FeedReader:
     async def _fetch_keys(self, authority: str) -> None:
         try:
             answer = await self._client.get(f"{authority}/jwks")
-            self._keys = {
-                str(key.kid): key
-                for key in (read_key(one) for one in answer.json()["keys"] if one.get("kty") == "OKP")
-            }
-        except (httpx.HTTPError, ValueError, KeyError, BadKey) as error:
+            self._keys = read_key_set(answer.json())
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, BadKey) as error:
             raise OutsideError(f"The authority gave no keys: {type(error).__name__}.") from error

@@ -34,7 +34,7 @@ class _Enforcement:
         self._point = point
         self._broker = broker
         self._client = client
-        self.service = Service(name, point.deployment, point.refused)
+        self.service = Service(name, point.deployment, "decision", own=point.own_facts())
         self.service.route("/tools/{tool}/{action}", self._call, "POST")
         self.service.route("/queued/{message}", self._queued, "GET")
 

@@ -9,11 +9,11 @@ import structlog
 
 from issuer.authentication.refusal import Refusal
 from issuer.deployment import Deployment
-from issuer.emitting.steps import Fields, merged, of_action, of_workload
+from issuer.emitting.steps import Fields, merged, of_action
 from issuer.enforcement.point import Admitted, Point
 from issuer.hops.context import check_context, make_context
 from issuer.hops.queue import MAX_ATTEMPTS, Queued, complete, put, take
-from issuer.pdp.decisions import Step, decide, find_action, policy_facts
+from issuer.pdp.decisions import Step, decide, find_action
 from issuer.state.outbox import OutboxFull
 from issuer.state.sessions import find_session
 from issuer.state.signing_keys import BROKER
@@ -74,10 +74,9 @@ class Worker:
         if message is None:
             return False
         facts: Fields = merged(
-            policy_facts(self._deployment),
-            {"pep": "worker", "environment": self._deployment.environment,
-             "request_id": self._deployment.new_id()},
-            of_workload(self._point.workload),
+            self._deployment.policy_facts(),
+            self._point.own_facts(),
+            {"request_id": self._deployment.new_id()},
         )  # fmt: skip
         try:
             hop = self._context(message)

@@ -81,7 +81,7 @@ def read_evaluation(body: Any) -> Evaluation:
     try:
         return Evaluation.model_validate(body)
     except ValidationError as error:
-        raise _malformed(error) from None
+        raise Refusal.of_validation(error, "request_malformed") from None
 
 
 def read_evaluations(body: Any) -> tuple[list[Evaluation], Semantics]:
@@ -98,7 +98,7 @@ def read_evaluations(body: Any) -> tuple[list[Evaluation], Semantics]:
     try:
         options = Options.model_validate(body.get("options") or {})
     except ValidationError as error:
-        raise _malformed(error) from None
+        raise Refusal.of_validation(error, "request_malformed") from None
     if listed is None or listed == []:
         return [read_evaluation(body)], options.evaluations_semantic
     if not isinstance(listed, list) or len(listed) > MAX_EVALUATIONS:
@@ -141,9 +141,3 @@ def answer_of(decided: Decided, *, decision_id: str, request_id: str) -> dict[st
         "decision": verdict.allowed,
         "context": {name: value for name, value in context.items() if value is not None},
     }
-
-
-def _malformed(error: ValidationError) -> Refusal:
-    problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    where = ".".join(str(part) for part in problem["loc"]) or "the body"
-    return Refusal(400, INVALID_REQUEST, "request_malformed", f"{where}: {problem['msg']}.")

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from issuer.deployment import Deployment
-from issuer.emitting.steps import Fields, merged, of_action, of_policy, of_session, of_verdict
+from issuer.emitting.steps import Fields, merged, of_action, of_session, of_verdict
 from issuer.policy.engine import APPROVAL_REQUIRED, DEFAULT_DENY, Engine
 from issuer.policy.question import Question, Verdict
 from issuer.registry.people import Resource
 from issuer.registry.tools import Action
-from issuer.state.approvals import Approval, approved_step, ask_for_approval, use_approval
+from issuer.state.approvals import Approval, approved_step, ask_for_approval, find_approval, use_approval
 from issuer.state.credentials import find_credential
 from issuer.state.grants import active_exception, covers
 from issuer.state.sessions import Session, find_session
@@ -184,11 +184,8 @@ def _ask(deployment: Deployment, step: Step, verdict: Verdict, session: Session)
     if not approval_id:
         return {}
     if is_new:
-        digest = ""
-        approval = Approval(
-            approval_id, digest, step.agent, step.action, step.resource, step.sid, session.facts.user, 0,
-            None, None, None,
-        )  # fmt: skip
+        approval = find_approval(deployment.db, approval_id)
+        assert approval is not None  # it was put there in this transaction
         record_approval(deployment, approval, outcome="asked", by=None)
     return {"approval_id": approval_id}
 
@@ -208,12 +205,3 @@ def _facts(
         {"actor": step.subject, "session_id": step.sid}, known, done,
         {"delegated_actor": step.agent, "credential_id": step.credential_id},
     )  # fmt: skip
-
-
-def policy_facts(deployment: Deployment) -> Fields:
-    """The policy that is active, for events that nothing was decided in."""
-    try:
-        bundle = deployment.policy.engine().bundle
-    except UsageError:
-        return {}
-    return of_policy(bundle.version, bundle.digest)

@@ -6,12 +6,11 @@ from typing import Any
 
 from starlette.responses import Response
 
-from issuer.authentication.refusal import INVALID_CLIENT, Refusal
-from issuer.authentication.workloads import assertion_of
+from issuer.authentication.workloads import workload_of_bearer
 from issuer.deployment import Deployment
 from issuer.emitting.steps import merged, of_workload
 from issuer.pdp.authzen import Evaluation, answer_all, answer_of, read_evaluation, read_evaluations
-from issuer.pdp.decisions import decide, policy_facts
+from issuer.pdp.decisions import decide
 from issuer.web.service import Call, Service, answered_json
 
 
@@ -23,7 +22,7 @@ def pdp_service(deployment: Deployment) -> Service:
 class _Pdp:
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
-        self.service = Service("pdp", deployment, self._refused)
+        self.service = Service("pdp", deployment, "decision")
         self.service.route("/.well-known/authzen-configuration", self._metadata, "GET")
         self.service.route("/access/v1/evaluation", self._one, "POST")
         self.service.route("/access/v1/evaluations", self._several, "POST")
@@ -52,12 +51,9 @@ class _Pdp:
         return answered_json({"evaluations": answers})
 
     def _authenticate(self, call: Call) -> None:
-        """`Authorization: Bearer <client assertion>`, the assertion being for this service."""
-        scheme, _, text = (call.header("authorization") or "").partition(" ")
-        if scheme.lower() != "bearer" or not text:
-            raise Refusal(401, INVALID_CLIENT, "client_assertion_missing", "A client assertion is needed.")
         base = self._deployment.urls["pdp"]
-        call.facts.update(of_workload(assertion_of(self._deployment, text, (base, call.url)).id))
+        workload = workload_of_bearer(self._deployment, call.header("authorization"), (base, call.url))
+        call.facts.update(of_workload(workload.id))
 
     def _decide(self, call: Call, question: Evaluation) -> dict[str, Any]:
         with self._deployment.db.transaction():
@@ -70,13 +66,3 @@ class _Pdp:
             )
         call.trace_id = decided.facts.get("trace_id", call.trace_id)
         return answer_of(decided, decision_id=event_id, request_id=call.request_id)
-
-    def _refused(self, call: Call, refusal: Refusal) -> None:
-        self._deployment.recorder.record(
-            "decision",
-            **merged(
-                {"environment": self._deployment.environment}, call.trace, call.facts,
-                policy_facts(self._deployment), refusal.facts,
-                {"decision": "error" if refusal.status >= 500 else "deny", "reason": refusal.reason},
-            ),
-        )  # fmt: skip

@@ -19,6 +19,7 @@ from typing import Annotated, Final
 import cedarpy
 from pydantic import StringConstraints, ValidationError
 
+from issuer.registry.faults import first_problem
 from issuer.registry.words import Name, Principal, Record, Time
 from issuer.registry.yaml_file import parse_yaml
 from ledger.errors import UsageError
@@ -146,9 +147,7 @@ def _about(files: Mapping[str, bytes], name: str) -> About:
     try:
         return About.model_validate(document.value)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise UsageError(f"{name}/bundle.yml: {where}: {problem['msg']}.", "Correct it.") from None
+        raise UsageError(f"{name}/bundle.yml: {first_problem(error)[1]}", "Correct it.") from None
 
 
 def _policy_text(files: Mapping[str, bytes], name: str) -> str:

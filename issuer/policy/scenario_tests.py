@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from issuer.policy.bundle import Bundle
 from issuer.policy.engine import Engine
 from issuer.policy.question import Question, SessionFacts, Verdict
+from issuer.registry.faults import first_problem
 from issuer.registry.identities import Workload
 from issuer.registry.people import Resource, User
 from issuer.registry.tools import Action
@@ -100,11 +101,8 @@ def _run_file(bundle: Bundle, path: str, data: bytes) -> Iterator[Outcome]:
     try:
         file = ScenarioFile.model_validate(document.value)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise UsageError(
-            f"{path}:{document.line(problem['loc'])}: {where}: {problem['msg']}.", "Correct that line."
-        ) from None
+        place, told = first_problem(error)
+        raise UsageError(f"{path}:{document.line(place)}: {told}", "Correct that line.") from None
     known = file.fixtures
     engine = Engine(
         bundle, users=known.users, workloads=known.agents, resources=known.resources, endpoints={}
@@ -121,8 +119,7 @@ def _question(document: Document, line: int, known: Fixtures, test: Expectation)
     try:
         session = Session.model_validate({**known.session.model_dump(), **test.session})
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        raise UsageError(f"{where}: session: {problem['msg']}.", "Correct that line.") from None
+        raise UsageError(f"{where}: session: {first_problem(error)[1]}", "Correct that line.") from None
     facts = SessionFacts(
         "s", session.user, session.tenant, session.environment, session.zone, session.purpose, session.risk,
         tuple(session.data_classes),

@@ -53,6 +53,13 @@ def records(
     return good, faults
 
 
+def first_problem(error: ValidationError) -> tuple[tuple[str | int, ...], str]:
+    """Where the first thing that is wrong stands, and a sentence about it that holds no input."""
+    problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(str(part) for part in problem["loc"]) or "the body"
+    return problem["loc"], f"{where}: {problem['msg']}."
+
+
 def _of(error: ValidationError, document: Document, path: tuple[str | int, ...], item: Any) -> list[Fault]:
     name = item.get("id") or item.get("name") if isinstance(item, dict) else None
     called = f"{name}: " if isinstance(name, str) and name else ""

@@ -22,7 +22,7 @@ from issuer.emitting.steps import (
 )
 from issuer.policy.question import ISSUE, SEND, Question, SessionFacts, Verdict
 from issuer.registry.people import Resource
-from issuer.registry.tools import Action, Tool, greatest
+from issuer.registry.tools import Action, Tool
 from issuer.scenarios.world import World
 from issuer.tokens.claims import Actor, Confirmation, CredentialClaims
 
@@ -50,7 +50,6 @@ class Task:
     roots: dict[str, CredentialClaims] = field(default_factory=dict)
     broken: bool = False
     """Whether something that it needed was denied for good."""
-    extra: Fields = field(default_factory=dict)
 
     @classmethod
     def begin(
@@ -88,7 +87,7 @@ class Task:
     def say(self, kind: str, **more: Any) -> Fields:
         """An event of this task, now."""
         return self.world.say(
-            kind, self.at, **merged(self.fields(), {"request_id": self.world.new_id()}, more, self.extra)
+            kind, self.at, **merged(self.fields(), {"request_id": self.world.new_id()}, more)
         )
 
     def root(self, agent: str) -> CredentialClaims:
@@ -141,10 +140,9 @@ class Task:
 
     def capability(self, agent: str, tool: Tool, action: Action, **more: Any) -> CredentialClaims:
         """A capability for one action of a tool."""
-        impact = greatest([action.impact])
         return self.issue(
             agent, tool.endpoint, action.required_scopes, parent=more.pop("parent", None) or self.root(agent),
-            life=LIFE_SECONDS[impact], once=impact == "high", **more,
+            life=LIFE_SECONDS[action.impact], once=action.impact == "high", **more,
         )  # fmt: skip
 
     def call(
@@ -161,7 +159,7 @@ class Task:
             return verdict
         self.wait(0.01, 0.15)
         if destination is not None:
-            self.send(used, tool, destination, resource)
+            self.send(used, tool, destination)
         self.done(decision, destination=destination)
         self.wait(0.02, 0.4)
         return verdict
@@ -192,7 +190,7 @@ class Task:
             ),
         )  # fmt: skip
 
-    def send(self, claims: CredentialClaims, tool: Tool, destination: str, resource: Resource) -> None:
+    def send(self, claims: CredentialClaims, tool: Tool, destination: str) -> None:
         """What a tool sends outside: through the egress mediator, with a child of the credential."""
         known = self.world.registry.destinations[destination]
         router = f"{PEP_WORKLOAD[tool.pep]}:{self.session.environment}/main"
@@ -208,7 +206,6 @@ class Task:
         )  # fmt: skip
         self.wait(0.05, 0.3)
         self.done(decision)
-        del resource
 
     def approve(self, agent: str, action: Action, resource: Resource, approver: str) -> str:
         """Somebody else agrees to one step."""

@@ -49,16 +49,11 @@ def context_lost(world: World, at: float) -> None:
         claims = task.capability(REPORTER, tool, action)
         task.end()
         task.wait(600, 900)
-        lost = {"session_verified": False, "session_id": None} if number % 2 else {"session_verified": False}
-        decision = task.decision(
-            claims, "worker", action, target, task.verdict(action, target, REPORTER), **lost
-        )
-        done = task.done(decision, **lost)
-        for event in (decision, done):
-            if "session_id" in lost:
-                event.pop("session_id", None)
-                event.pop("session_expires_at", None)
+        decision = task.decision(claims, "worker", action, target, task.verdict(action, target, REPORTER))
+        for event in (decision, task.done(decision)):
             event["session_verified"] = False
+            if number % 2:
+                del event["session_id"], event["session_expires_at"]
             incident.say(event)
 
 

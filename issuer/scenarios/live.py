@@ -17,13 +17,12 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 from joserfc.jwk import OKPKey
 
-from issuer.authentication.workloads import ASSERTION_TYPE
 from issuer.broker.exchange import ACCESS_TYPE, GRANT_TYPE, JWT_TYPE
 from issuer.example.founding import key_path
 from issuer.registry.private_keys import read_private_key
 from issuer.registry.registry import Registry, read_registry
+from issuer.tokens.assertion import client_form, make_assertion
 from issuer.tokens.dpop import make_proof
-from issuer.tokens.jws import ASSERTION, sign
 from ledger.errors import OutsideError, UsageError
 
 SECONDS: Final = 12.0
@@ -118,7 +117,7 @@ class Live:
 
     def call(self, agent: str, token: str, action: str, resource: str, **arguments: Any) -> httpx.Response:
         """A tool's answer to a capability."""
-        tool, service = self._where(action)
+        tool, service = self.where(action)
         url = f"{self.urls[service]}/tools/{tool}/{action}"
         headers = {"Authorization": f"DPoP {token}", "DPoP": self._proof(agent, "POST", url, token)}
         body = {"resource": resource, "arguments": arguments}
@@ -132,7 +131,7 @@ class Live:
 
     def do(self, agent: str, session: Opened, action: str, resource: str, **arguments: Any) -> httpx.Response:
         """A capability for one action, and the call."""
-        tool, _ = self._where(action)
+        tool, _ = self.where(action)
         token = self.exchange(agent, session.token, audience=f"tool:{self.environment}/{tool}", scope=action)
         return self.call(agent, token, action, resource, **arguments)
 
@@ -159,7 +158,12 @@ class Live:
         }  # fmt: skip
         _value(self.client.post(f"{self.urls['authority']}/sessions/{session.sid}/end", json=body), 200)
 
-    def _where(self, action: str) -> tuple[str, str]:
+    def where(self, action: str) -> tuple[str, str]:
+        """The tool that has an action, and the service in front of it.
+
+        Raises:
+            UsageError: no tool of this environment has it.
+        """
         services = {
             "gateway": "gateway",
             "tool_router": "router",
@@ -201,13 +205,10 @@ class Live:
         return self._tokens[user]
 
     def _client_of(self, workload: str, service: str) -> dict[str, str]:
-        now = int(time.time())
-        assertion = sign(
-            {"iss": workload, "sub": workload, "aud": self.urls[service], "iat": now, "exp": now + 30,
-             "jti": secrets.token_hex(16)},
-            ASSERTION, self._key(workload),
-        )  # fmt: skip
-        return {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
+        assertion = make_assertion(
+            workload, self.urls[service], self._key(workload), jti=secrets.token_hex(16), now=time.time()
+        )
+        return client_form(assertion)
 
     def _proof(self, workload: str, method: str, url: str, token: str | None = None) -> str:
         return make_proof(

@@ -120,7 +120,7 @@ def revocation_drill(live: Live, revoke: Callable[[str], None]) -> RevocationDri
     )
     held = {}
     for pep, agent, action, resource, _ in USES:
-        tool, _ = live._where(action)
+        tool, _ = live.where(action)
         token = live.exchange(agent, session.token, audience=f"tool:{live.environment}/{tool}", scope=action)
         answer = live.call(agent, token, action, resource)
         if answer.status_code != 200:

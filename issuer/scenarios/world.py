@@ -105,10 +105,6 @@ class World:
         self.incidents.append(incident)
         return incident
 
-    def tool(self, endpoint: str) -> Tool:
-        """A tool by its endpoint."""
-        return self.registry.tools[endpoint]
-
     def action(self, name: str, environment: str = "production") -> tuple[Tool, Action]:
         """An action by its name, and its tool."""
         for tool in self.registry.tools.values():

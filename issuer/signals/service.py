@@ -11,11 +11,10 @@ from joserfc.jwk import OKPKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import Response
 
-from issuer.authentication.refusal import INVALID_CLIENT, INVALID_REQUEST, Refusal
-from issuer.authentication.workloads import assertion_of
+from issuer.authentication.refusal import INVALID_REQUEST, Refusal
+from issuer.authentication.workloads import workload_of_bearer
 from issuer.deployment import Deployment
 from issuer.emitting.steps import merged, of_workload
-from issuer.pdp.decisions import policy_facts
 from issuer.revocation import RISK_CHANGE, risk_word, tell
 from issuer.signals.events import Told, event_token, read_event, understood
 from issuer.state.credentials import revoke_with_descendants
@@ -52,13 +51,12 @@ class _Signals:
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self._signed: OrderedDict[int, str] = OrderedDict()
-        self.service = Service("signals", deployment, self._refused)
+        self.service = Service("signals", deployment, "decision")
         self.service.route("/events", self._push, "POST")
         self.service.route("/poll", self._poll, "POST")
 
     async def _push(self, call: Call) -> Response:
-        kind = (call.header("content-type") or "").partition(";")[0].strip().lower()
-        if kind != "application/secevent+jwt":
+        if call.media_type != "application/secevent+jwt":
             raise _push_refusal("invalid_request", "body_malformed", "Send application/secevent+jwt.")
         transmitters = self._deployment.transmitters
         try:
@@ -107,7 +105,7 @@ class _Signals:
             facts = self._facts(kind, name)
             deployment.recorder.record(
                 "signal",
-                **merged(call.trace, policy_facts(deployment), facts,
+                **merged(call.trace, deployment.policy_facts(), facts,
                          {"environment": deployment.environment, "target": told.target, "reason": reason,
                           "request_id": call.request_id}),
             )  # fmt: skip
@@ -125,11 +123,9 @@ class _Signals:
         return next((keys[kid] for keys in self._deployment.transmitters.values() if kid in keys), None)
 
     async def _poll(self, call: Call) -> Response:
-        scheme, _, text = (call.header("authorization") or "").partition(" ")
-        if scheme.lower() != "bearer" or not text:
-            raise Refusal(401, INVALID_CLIENT, "client_assertion_missing", "A client assertion is needed.")
         base = self._deployment.urls["signals"]
-        call.facts.update(of_workload(assertion_of(self._deployment, text, (base, call.url)).id))
+        workload = workload_of_bearer(self._deployment, call.header("authorization"), (base, call.url))
+        call.facts.update(of_workload(workload.id))
         try:
             asked = Poll.model_validate(call.json_object())
         except ValidationError:
@@ -159,16 +155,6 @@ class _Signals:
             if len(self._signed) > SIGNED_KEPT:
                 self._signed.popitem(last=False)
         return self._signed[signal.position]
-
-    def _refused(self, call: Call, refusal: Refusal) -> None:
-        self._deployment.recorder.record(
-            "decision",
-            **merged(
-                {"environment": self._deployment.environment}, call.trace, policy_facts(self._deployment),
-                call.facts, refusal.facts,
-                {"decision": "error" if refusal.status >= 500 else "deny", "reason": refusal.reason},
-            ),
-        )  # fmt: skip
 
 
 def _push_refusal(err: str, reason: str, description: str) -> Refusal:

@@ -50,6 +50,17 @@ def read_key(members: Mapping[str, Any]) -> OKPKey:
     return key
 
 
+def read_key_set(value: Mapping[str, Any]) -> dict[str, OKPKey]:
+    """The Ed25519 keys of a JWK Set by their key ids; keys of other kinds are left out.
+
+    Raises:
+        BadKey: one that says it is Ed25519 is not.
+        KeyError, TypeError: it is no JWK Set.
+    """
+    keys = (read_key(members) for members in value["keys"] if members.get("kty") == "OKP")
+    return {str(key.kid): key for key in keys}
+
+
 def read_id_token_key(members: Mapping[str, Any]) -> ECKey:
     """The P-256 key that `make_id_token_key` made."""
     return _named(ECKey.import_key({name: members[name] for name in ("kty", "crv", "x", "y", "d")}))

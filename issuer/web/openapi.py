@@ -31,8 +31,6 @@ class Operation:
     status: int = 200
     answer: str = JSON
     refusals: tuple[int, ...] = REFUSALS
-    open_body: bool = True
-    """Whether other members are let pass: what they say counts for nothing."""
     extra: Mapping[int, str] = field(default_factory=dict)
     """Further statuses, with the type of their body."""
 

@@ -7,7 +7,6 @@ leaves one event; nothing of a token reaches an answer, a log or an event.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,7 +24,9 @@ from starlette.routing import Route
 from issuer.authentication.refusal import INVALID_PROOF, INVALID_REQUEST, INVALID_TOKEN, UNAVAILABLE, Refusal
 from issuer.authentication.workloads import only_once
 from issuer.deployment import Deployment
+from issuer.emitting.steps import merged
 from issuer.state.outbox import OutboxFull
+from issuer.tokens import strict_json
 from issuer.web.limits import MAX_BODY_BYTES, REQUEST_SECONDS
 from issuer.web.openapi import openapi_document
 from ledger.errors import LedgerError
@@ -70,14 +71,18 @@ class Call:
         values = self.request.headers.getlist(name)
         return values[0] if len(values) == 1 else None
 
+    @property
+    def media_type(self) -> str:
+        """The type of the body, in small letters and without parameters."""
+        return (self.header("content-type") or "").partition(";")[0].strip().lower()
+
     def form(self) -> dict[str, str]:
         """The parameters of a form body.
 
         Raises:
             Refusal: 400 invalid_request, where it is none or one is given twice.
         """
-        kind = (self.header("content-type") or "").partition(";")[0].strip().lower()
-        if kind != "application/x-www-form-urlencoded":
+        if self.media_type != "application/x-www-form-urlencoded":
             raise Refusal(400, INVALID_REQUEST, "body_malformed", "The body must be a form.")
         try:
             pairs = parse_qsl(
@@ -94,12 +99,11 @@ class Call:
         Raises:
             Refusal: 400 invalid_request.
         """
-        kind = (self.header("content-type") or "").partition(";")[0].strip().lower()
-        if kind != "application/json":
+        if self.media_type != "application/json":
             raise Refusal(400, INVALID_REQUEST, "body_malformed", "The body must be application/json.")
         try:
-            return json.loads(self.body, object_pairs_hook=_members, parse_constant=_no_number)
-        except (ValueError, RecursionError):
+            return strict_json.loads(self.body)
+        except ValueError:
             raise Refusal(400, INVALID_REQUEST, "body_malformed", "The body is not JSON.") from None
 
     def json_object(self) -> dict[str, Any]:
@@ -115,24 +119,26 @@ class Call:
 
 
 Handler = Callable[[Call], Awaitable[Response]]
-Recorded = Callable[[Call, Refusal], None]
 
 
 class Service:
-    """The routes of one service, and how its refusals are recorded."""
+    """The routes of one service, and the events of what it refuses."""
 
     def __init__(
         self,
         name: str,
         deployment: Deployment,
-        refused: Recorded,
+        kind: str,
         *,
+        own: Mapping[str, Any] | None = None,
         max_body: int = MAX_BODY_BYTES,
         seconds: float = REQUEST_SECONDS,
     ) -> None:
+        """`kind` is that of the event of a refusal; `own` are the fields that this service has in it."""
         self.name = name
         self.deployment = deployment
-        self._refused = refused
+        self._kind = kind
+        self._own = own or {}
         self._max_body = max_body
         self._seconds = seconds
         self._routes: list[Route] = []
@@ -191,10 +197,27 @@ class Service:
 
     def _refuse(self, call: Call, refusal: Refusal) -> Response:
         try:
-            self._refused(call, refusal)
+            if not refusal.is_told:
+                self.record_refusal(call, refusal)
         except OutboxFull:
             return _answered(_unavailable())
         return _answered(refusal)
+
+    def record_refusal(self, call: Call, refusal: Refusal) -> None:
+        """The event of a refusal: what this service is, what was established, and why.
+
+        Raises:
+            OutboxFull: there is no room for it.
+        """
+        self.deployment.recorder.record(
+            self._kind,
+            **merged(
+                {"environment": self.deployment.environment}, self._own, call.trace,
+                self.deployment.policy_facts(), call.facts, refusal.facts,
+                {"request_id": call.request_id, "reason": refusal.reason,
+                 "decision": "error" if refusal.status >= 500 else "deny"},
+            ),
+        )  # fmt: skip
 
     async def _not_here(self, request: Request, error: Exception) -> Response:
         call = self._call(request)
@@ -250,14 +273,3 @@ def _broken() -> Refusal:
 
 def _unavailable() -> Refusal:
     return Refusal(503, UNAVAILABLE, "ledger_unavailable", "The ledger takes no events; nothing was done.")
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a member stands there twice")
-    return found
-
-
-def _no_number(_: str) -> Any:
-    raise ValueError("no JSON number")

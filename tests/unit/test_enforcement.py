@@ -481,7 +481,7 @@ def test_a_fault_of_ours_is_told_without_a_word_of_the_request(
     def breaks(*_: Any, **__: Any) -> None:
         raise KeyError(token)
 
-    monkeypatch.setattr("issuer.enforcement.point.verify", breaks)
+    monkeypatch.setattr("issuer.enforcement.point.verify_parts", breaks)
     answer, events = ready.since(lambda: read(ready, token))
     assert (answer.status, answer.error) == (500, "server_error")
     assert [(one["decision"], one["reason"]) for one in events] == [("error", "internal_error")]
