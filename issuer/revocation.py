@@ -47,6 +47,30 @@ def tell(
     return found is not None
 
 
+def take_back(
+    db: Database, recorder: Recorder, target: str, event: str, *, reason: str, jti: str | None = None
+) -> list[str] | None:
+    """End what a target names, and tell every enforcement point, naming all that was derived from it.
+
+    The credentials that this call revoked; None where the signal's id `jti` was told before.
+    """
+    kind, _, name = target.partition(":")
+    revoked: list[str] = []
+    with db.transaction():
+        if kind == "session":
+            end_session(db, name, cause="revocation", now=recorder.clock())
+        elif kind == "credential":
+            revoked = revoke_with_descendants(db, name, now=recorder.clock())
+        details: dict[str, Any] = {"credentials": revoked[:JTIS_PER_SIGNAL]} if kind == "credential" else {}
+        first = tell(db, recorder, target, event, reason=reason, cause="revocation", details=details, jti=jti)
+        for begin in range(JTIS_PER_SIGNAL, len(revoked), JTIS_PER_SIGNAL):
+            part = revoked[begin : begin + JTIS_PER_SIGNAL]
+            tell(
+                db, recorder, target, event, reason=reason, cause="revocation", details={"credentials": part}
+            )
+    return revoked if first else None
+
+
 def revoke(
     db: Database, recorder: Recorder, target: str, *, reason: str, by: str, signal: bool = False, **facts: Any
 ) -> list[str]:
@@ -64,29 +88,13 @@ def revoke(
             f"{target!r} cannot be revoked.",
             "Write session:SID, credential:JTI or a principal.",
         )
-    revoked: list[str] = []
     with db.transaction():
         if kind == "session":
-            known = _end(db, name, recorder.clock())
-            facts = {**known, **facts}
-            tell(db, recorder, target, SESSION_REVOKED, reason=reason, cause="revocation")
+            facts = {**_facts_of_session(db, name), **facts}
         elif kind == "credential":
             facts = {**_facts_of(db, name), **facts}
-            revoked = revoke_with_descendants(db, name, now=recorder.clock())
-            for begin in range(0, len(revoked), JTIS_PER_SIGNAL):
-                part = revoked[begin : begin + JTIS_PER_SIGNAL]
-                details = {"credentials": part}
-                tell(
-                    db,
-                    recorder,
-                    target,
-                    CREDENTIAL_CHANGE,
-                    reason=reason,
-                    cause="revocation",
-                    details=details,
-                )
-        else:
-            tell(db, recorder, target, PRINCIPAL_REVOKED, reason=reason, cause="revocation")
+        event = {"session": SESSION_REVOKED, "credential": CREDENTIAL_CHANGE}.get(kind, PRINCIPAL_REVOKED)
+        revoked = take_back(db, recorder, target, event, reason=reason) or []
         if signal:
             word = "session-revoked" if kind == "session" else "credential-compromised"
             recorder.record(
@@ -105,11 +113,10 @@ def risk_word(risk: int) -> str:
     return "HIGH" if risk >= HIGH_RISK else "MEDIUM" if risk >= RAISED_RISK else "LOW"
 
 
-def _end(db: Database, sid: str, now: float) -> dict[str, Any]:
+def _facts_of_session(db: Database, sid: str) -> dict[str, Any]:
     session = find_session(db, sid)
     if session is None:
         raise UsageError(f"There is no session {sid!r}.", "Look it up in the ledger: session_id.")
-    end_session(db, sid, cause="revocation", now=now)
     return {
         "session_id": sid, "tenant": session.facts.tenant, "environment": session.facts.environment,
         "trace_id": session.txn, "task_id": session.task_id,

@@ -142,6 +142,8 @@ def _missing(
         found = find_credential(deployment.db, step.credential_id)
         if found is None or found[0]["sid"] != step.sid or found[0]["act"]["sub"] != step.agent:
             return "credential_unknown"
+        if found[1] is not None:
+            return "credential_revoked"
     return None
 
 

@@ -15,10 +15,9 @@ from issuer.authentication.refusal import INVALID_REQUEST, Refusal
 from issuer.authentication.workloads import workload_of_bearer
 from issuer.deployment import Deployment
 from issuer.emitting.steps import merged, of_workload
-from issuer.revocation import RISK_CHANGE, risk_word, tell
+from issuer.revocation import RISK_CHANGE, risk_word, take_back, tell
 from issuer.signals.events import Told, event_token, read_event, understood
-from issuer.state.credentials import revoke_with_descendants
-from issuer.state.sessions import end_session, find_session, set_risk
+from issuer.state.sessions import find_session, set_risk
 from issuer.state.signals import Signal, signals_after
 from issuer.state.signing_keys import AUTHORITY
 from issuer.tokens.jws import TokenRefused
@@ -79,28 +78,23 @@ class _Signals:
             # The transmitter's own id counts once, but it cannot collide with ours.
             jti = hashlib.sha256(f"transmitted:{told.jti}".encode()).hexdigest()
             kind, _, name = told.target.partition(":")
-            details: dict[str, Any] = {}
-            reason = told.reason
             if told.event == RISK_CHANGE:
                 level = str(told.details.get("current_level", "HIGH")).upper()
                 risk = {"LOW": 0, "MEDIUM": 50}.get(level, 100)
                 reason = f"risk-level-change:{risk_word(risk)}"
-                details = {"risk": risk}
                 if kind == "session":
                     set_risk(deployment.db, name, risk)
-            elif kind == "session":
-                end_session(deployment.db, name, cause="revocation", now=deployment.now())
-                reason = "session-revoked"
-            elif kind == "credential":
-                details = {
-                    "credentials": revoke_with_descendants(deployment.db, name, now=deployment.now())[:100]
-                }
-                reason = "credential-compromised"
-            if not tell(
-                deployment.db, deployment.recorder, told.target, told.event,
-                reason=reason, cause=told.cause if told.event == RISK_CHANGE else "revocation",
-                details=details, jti=jti,
-            ):  # fmt: skip
+                is_new = tell(
+                    deployment.db, deployment.recorder, told.target, told.event,
+                    reason=reason, cause=told.cause, details={"risk": risk}, jti=jti,
+                )  # fmt: skip
+            else:
+                words = {"session": "session-revoked", "credential": "credential-compromised"}
+                reason = words.get(kind, told.reason)
+                is_new = take_back(
+                    deployment.db, deployment.recorder, told.target, told.event, reason=reason, jti=jti
+                ) is not None  # fmt: skip
+            if not is_new:
                 return
             facts = self._facts(kind, name)
             deployment.recorder.record(
