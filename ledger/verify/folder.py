@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import orjson
 
-from ledger.format.manifest import DEAD_LETTERS_FOLDER, EVENTS_FOLDER, instant
+from ledger.errors import DamageError
+from ledger.format.manifest import DEAD_LETTERS_FOLDER, EVENTS_FOLDER, instant, parse_entry
 from ledger.format.merkle import leaf_hash
 from ledger.log.protocol import CHECKPOINT
 from ledger.verify.copies import Read
@@ -86,12 +87,23 @@ def _check_ledger_json(view: LogView, read: Read) -> list[Finding]:
     if orjson.dumps(value, option=orjson.OPT_SORT_KEYS) != data:
         return [damage("changed", LEDGER_JSON, "It is not in RFC 8785 form.")]
     first = view.leaves[0] if view.leaves else None
-    if first is None:
+    if first is None or not _is_entry(view.entry_bytes(0), first):
         return []
     init = orjson.dumps(value["init"], option=orjson.OPT_SORT_KEYS)
     if leaf_hash(init) != first or value["init"].get("vkey") != value["vkey"]:
         return [damage("changed", LEDGER_JSON, "It is not a copy of entry 0 and its key.")]
     return []
+
+
+def _is_entry(data: bytes | None, leaf: bytes) -> bool:
+    """Whether `leaf` stands for an entry: bytes that are none say nothing about what entry 0 was."""
+    if data is None or leaf_hash(data) != leaf:
+        return True  # the hash tiles vouch for the leaf; its bundle is damaged
+    try:
+        parse_entry(data)
+    except DamageError:
+        return False
+    return True
 
 
 def ledger_json_init(data: bytes | None) -> bytes | None:

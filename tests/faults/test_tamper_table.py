@@ -949,6 +949,15 @@ def test_no_byte_of_the_log_can_change_unseen(made: Made, name: str) -> None:
         assert {f.path for f in report.damaged} == {name}, report.text()
 
 
+def test_a_bundle_of_other_entries_is_blamed_alone(made: Made) -> None:
+    """A changed length can leave lengths that fit again further on: then every entry before is noise."""
+    tampering = Tampering(made, made.store.fork())
+    entries = decode_bundle(tampering.read(FULL))
+    tampering.write(FULL, encode_bundle([b"noise", b'{"also": noise', *entries[190:]]))
+    report = run(tampering)
+    assert {f.path for f in report.damaged} == {FULL}, report.text()
+
+
 def test_no_file_can_go_unseen(made: Made) -> None:
     partial = [path for path in made.store.objects if ".p/" in path]
     for path in sorted(set(made.store.objects) - set(partial)) + partial[::6]:
