@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
@@ -24,12 +24,14 @@ from ingest.defaults import BATCH_ROWS, BATCH_SECONDS
 from ingest.sources import Source
 from ingest.sources.files.lines import LongLineChunk
 from ingest.stretches import stretch_of
-from ledger.format.manifest import Append, OffsetKey
+from ledger.format.manifest import FILE_PREFIX, Append, OffsetKey
 from ledger.sealing.batch import Stretch
 from ledger.writer import TICK_SECONDS, Writer
 
 BATCH_BYTES: Final = 64 * 1024 * 1024
 POLL_SECONDS: Final = 0.2
+SILENT_SECONDS: Final = 5.0
+"""A key at its end that nothing comes of is named again in what is sealed, so long after the last time."""
 
 log = structlog.get_logger()
 
@@ -134,6 +136,8 @@ class Pipeline:
         self._handed: queue.Queue[_Batch | None] = queue.Queue(maxsize=1)
         self._fenced: queue.SimpleQueue[tuple[OffsetKey, int, int]] = queue.SimpleQueue()
         self._epochs: dict[OffsetKey, int] = {}
+        self._said: dict[OffsetKey, float] = {}
+        """When each key was last said to be at its end."""
         self._failure: BaseException | None = None
 
     def stop(self) -> None:
@@ -165,9 +169,11 @@ class Pipeline:
             for chunk in polled.chunks:
                 self._gather(batch, chunk)
                 if self._is_full(batch):
+                    self._complete(batch)
                     self._hand_over(batch)
                     batch, last_commit = _Batch(), time.monotonic()
             if batch.stretches and (polled.flush or self._is_due(batch)):
+                self._complete(batch)
                 self._hand_over(batch)
                 batch, last_commit = _Batch(), time.monotonic()
             if polled.flush:
@@ -175,6 +181,7 @@ class Pipeline:
                 self.source.flushed()
             if self.source.finished:
                 if batch.stretches:
+                    self._complete(batch)
                     self._hand_over(batch)
                     batch = _Batch()
                 # Only what is sealed is finished: a batch still under way may yet be fenced.
@@ -184,7 +191,8 @@ class Pipeline:
                 continue
             if not batch.stretches and time.monotonic() - last_commit >= TICK_SECONDS:
                 self._handed.join()
-                self.writer.tick()
+                if self._fenced.empty():
+                    self._tick()
                 last_commit = time.monotonic()
         if batch.stretches and self._failure is None:
             self._hand_over(batch)
@@ -200,6 +208,32 @@ class Pipeline:
         batch.epochs[chunk.key] = self._epochs.get(chunk.key, 0)
         batch.rows += len(chunk.offsets)
         batch.bytes += chunk.values.nbytes
+
+    def _complete(self, batch: _Batch) -> None:
+        """Say of each key at its end that it is: in its own stretch, else now and then in an empty one."""
+        last = {stretch.key: stretch for stretch in batch.stretches}
+        for key, end, seen in self._ends():
+            stretch = last.get(key)
+            if stretch is None and not key.topic.startswith(FILE_PREFIX) and self._is_silent(key):
+                stretch = Stretch.empty(key, end)
+                batch.stretches.append(stretch)
+                batch.epochs[key] = self._epochs.get(key, 0)
+            if stretch is not None and stretch.end == end:
+                stretch.complete = seen
+                self._said[key] = time.monotonic()
+
+    def _tick(self) -> None:
+        self.writer.tick([(key, seen) for key, _, seen in self._ends()])
+
+    def _ends(self) -> list[tuple[OffsetKey, int, datetime]]:
+        now = self.clock()
+        return [
+            (key, end.offset, now - timedelta(seconds=end.age_seconds))
+            for key, end in self.source.ended().items()
+        ]
+
+    def _is_silent(self, key: OffsetKey) -> bool:
+        return time.monotonic() - self._said.get(key, -SILENT_SECONDS) >= SILENT_SECONDS
 
     def _is_full(self, batch: _Batch) -> bool:
         return batch.rows >= self.pace.rows or batch.bytes >= self.pace.bytes

@@ -17,6 +17,7 @@ from ledger.format.manifest import (
     MAX_ENTRY_BYTES,
     Append,
     Compact,
+    CompleteKey,
     Entry,
     Erase,
     Expire,
@@ -46,6 +47,8 @@ SOFTWARE: Final = "decision-ledger/0.1.0"
 MAX_ATTEMPTS: Final = 100
 """Races for the next entry that a commit may lose before it gives up."""
 TICK_SECONDS: Final = 60
+MAX_COMPLETE_KEYS: Final = 150
+"""Keys that one tick names: as many of the longest topic names as fit an entry."""
 _SWEPT_MARGIN: Final = timedelta(days=1)
 """For writers whose clocks differ."""
 _SIGNATURE_ROOM: Final = 200
@@ -152,13 +155,22 @@ class Writer:
                     raise
         return outcome
 
-    def tick(self) -> Entry | None:
-        """Let the ledger's clock go on, where nothing was committed for TICK_SECONDS."""
+    def tick(self, complete: Sequence[tuple[OffsetKey, datetime]] = ()) -> Entry | None:
+        """Let the ledger's clock go on, where nothing was committed for TICK_SECONDS.
+
+        `complete` are keys that this writer reads and the times when it saw their sources end where the
+        ledger is: they are sealed whatever others committed, MAX_COMPLETE_KEYS of them at most.
+        """
         with self._lock:
             self.refresh()
-            if self.clock() - self.state.clock < timedelta(seconds=TICK_SECONDS):
+            if not complete and self.clock() - self.state.clock < timedelta(seconds=TICK_SECONDS):
                 return None
-            return self.put(Tick, {})
+            said = [
+                CompleteKey(topic=key.topic, topic_id=key.topic_id, cluster=key.cluster,
+                            partition=key.partition, complete=instant(seen))
+                for key, seen in complete[:MAX_COMPLETE_KEYS]
+            ]  # fmt: skip
+            return self.put(Tick, {"complete": said})
 
     def put(self, kind: type[Any], values: dict[str, Any]) -> Entry:
         """Commit an entry that does not depend on what others commit meanwhile (it is judged each time)."""

@@ -21,6 +21,14 @@ class Polled:
     flush: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A key was handed over up to `offset`, and `age_seconds` ago its source was seen to end there."""
+
+    offset: int
+    age_seconds: float
+
+
 class Source(Protocol):
     """Chunks of each key come in offset order without gaps, from the ledger's own position on."""
 
@@ -47,6 +55,10 @@ class Source(Protocol):
 
     def lag(self) -> dict[OffsetKey, int]:
         """Messages between what was handed over and the end, as last seen, by key."""
+        ...
+
+    def ended(self) -> dict[OffsetKey, Ended]:
+        """The keys that were handed over to the end that their source had when it was last seen."""
         ...
 
     def close(self) -> None:

@@ -34,6 +34,8 @@ MAX_GRACE_SECONDS = 366 * 86_400
 MAX_RETENTION_DAYS = 366_000
 EVENTS_FOLDER = "events"
 DEAD_LETTERS_FOLDER = "deadletters"
+FILE_PREFIX = "file:"
+"""Before the name of a file's stream."""
 
 _NAME = r"[A-Za-z0-9_-]{1,64}"
 _DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -137,10 +139,26 @@ class OffsetsRow(_Part):
     lost: list[Range] = []
     bytes: Count | None = None
     prefix: Hex32 | None = None
+    complete: Instant | None = None
 
     @property
     def key(self) -> OffsetKey:
         """The key that these offsets belong to."""
+        return OffsetKey(self.topic, self.partition, self.topic_id, self.cluster)
+
+
+class CompleteKey(_Part):
+    """A key whose source was seen to end, at `complete`, where the ledger's position is or below it."""
+
+    topic: str
+    topic_id: str | None = None
+    cluster: str | None = None
+    partition: Count
+    complete: Instant
+
+    @property
+    def key(self) -> OffsetKey:
+        """The key that was seen to its end."""
         return OffsetKey(self.topic, self.partition, self.topic_id, self.cluster)
 
 
@@ -282,6 +300,7 @@ class Tick(_Entry):
     """The ledger's clock goes on while nothing else is said."""
 
     kind: Literal["tick"] = "tick"
+    complete: list[CompleteKey] = []
 
 
 class HoldPlaced(_Entry):
@@ -430,6 +449,8 @@ def _plain(entry: _Entry) -> dict[str, Any]:
         for name in ("segments", "offsets", "deadletters", "replays"):
             if not value[name] and not (name == "segments" or (name == "offsets" and not entry.replays)):
                 del value[name]
+    if isinstance(entry, Tick) and not entry.complete:
+        del value["complete"]
     return value
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ledger.events import ARROW_SCHEMA
 from ledger.format.manifest import OffsetKey
 
 ACCEPTED: Final = 0
@@ -40,6 +42,7 @@ class Stretch:
     reason for every message whose status is not ACCEPTED, by message position.
     `replays` are the dead letters, each a sealed path and a row there, that the messages come from: one
     for each message. `prefix_at(k)` gives a file's (bytes read, hex SHA-256) after the first k messages.
+    `complete` is when the key's source was seen to end at or below `end`.
     """
 
     key: OffsetKey
@@ -57,6 +60,15 @@ class Stretch:
     prefix: str | None = None
     prefix_at: Callable[[int], tuple[int, str]] | None = None
     replays: Sequence[tuple[str, int]] | None = None
+    complete: datetime | None = None
+
+    @classmethod
+    def empty(cls, key: OffsetKey, at: int) -> Stretch:
+        """No messages: says nothing but how far the key is read."""
+        nothing = np.zeros(0, np.int64)
+        values = pa.array([], pa.large_binary())
+        events = ARROW_SCHEMA.empty_table()
+        return cls(key, at, at, nothing, values, nothing.astype(np.uint8), events, nothing)
 
     def digest(self, message: int) -> str:
         """Hex SHA-256 of a message as it was received."""
@@ -83,7 +95,7 @@ class Stretch:
             {at - messages: why for at, why in self.aside.items() if at >= messages},
             _from(self.skipped, edge), _from(self.lost, edge), self.read_bytes, self.prefix,
             None if tail_at is None else lambda k: tail_at(k + messages),
-            None if self.replays is None else self.replays[messages:],
+            None if self.replays is None else self.replays[messages:], self.complete,
         )  # fmt: skip
         return first, second
 

@@ -134,6 +134,7 @@ def offsets_rows(stretches: Sequence[Stretch]) -> list[OffsetsRow]:
                 lost=_joined(pair for s in run for pair in s.lost),
                 bytes=last.read_bytes,
                 prefix=last.prefix,
+                complete=None if last.complete is None else instant(last.complete),
             )
         )
     return rows

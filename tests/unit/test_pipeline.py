@@ -12,9 +12,9 @@ from ingest.adapters import adapter
 from ingest.authority import Intake
 from ingest.chunk import Chunk
 from ingest.pipeline import Pace, Pipeline
-from ingest.sources import Polled
+from ingest.sources import Ended, Polled
 from ledger.errors import OutsideError
-from ledger.format.manifest import OffsetKey
+from ledger.format.manifest import Append, Entry, OffsetKey, Tick, parse_entry, parse_instant
 from ledger.reader import Ledger
 from tests.making import Made, make_ledger, row, stretch
 
@@ -65,6 +65,9 @@ class Messages:
 
     def lag(self) -> dict[OffsetKey, int]:
         return {KEY: len(self.values) - self.at}
+
+    def ended(self) -> dict[OffsetKey, Ended]:
+        return {KEY: Ended(self.at, 2.0)} if self.at >= len(self.values) else {}
 
     def close(self) -> None:
         self.closed = True
@@ -187,3 +190,61 @@ def test_what_stops_the_writer_stops_the_run_and_closes_the_source(
         pipeline.run()
     assert source.closed
     assert _ids(made) == []
+
+
+def _entries(made: Made) -> list[Entry]:
+    with Ledger.open(str(made.folder)) as ledger:
+        return [parse_entry(data) for data in ledger.sealed.entries]
+
+
+def test_a_key_read_to_its_end_is_said_to_be_complete_and_no_other(made: Made) -> None:
+    source = Messages([_message(n) for n in range(50)])
+    _pipeline(made, source).run()
+    rows = [row for entry in _entries(made) if isinstance(entry, Append) for row in entry.offsets]
+    assert [row.complete is not None for row in rows] == [False, True]
+    assert rows[-1].complete is not None
+    assert parse_instant(rows[-1].complete) < made.clock()
+
+
+class _Idle(Messages):
+    """Ends when asked for the third time in vain."""
+
+    looks = 0
+
+    @property
+    def finished(self) -> bool:
+        return self.looks > 2
+
+    def poll(self, timeout: float) -> Polled:
+        polled = super().poll(timeout)
+        self.looks += not polled.chunks
+        return polled
+
+
+def test_an_idle_worker_ticks_with_what_it_read_to_the_end(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.pipeline.TICK_SECONDS", 0)
+    _pipeline(made, _Idle([_message(1)]), rows=1).run()
+    ticks = [entry for entry in _entries(made) if isinstance(entry, Tick)]
+    assert ticks
+    assert [key.key for key in ticks[-1].complete] == [KEY]
+
+
+def test_a_second_key_at_its_end_is_named_in_an_empty_row(made: Made) -> None:
+    quiet = OffsetKey("quiet")
+
+    class Two(Messages):
+        def ended(self) -> dict[OffsetKey, Ended]:
+            return super().ended() | {quiet: Ended(7, 0.0)}
+
+        def sealed(self, key: OffsetKey, offset: int) -> None:
+            if key == KEY:
+                super().sealed(key, offset)
+
+    _pipeline(made, Two([_message(n) for n in range(50)])).run()
+    rows = [row for entry in _entries(made) if isinstance(entry, Append) for row in entry.offsets]
+    named = [row for row in rows if row.key == quiet]
+    assert [(row.from_, row.to, row.accepted) for row in named] == [(7, 7, 0)]  # the second was too soon
+    with Ledger.open(str(made.folder)) as ledger:
+        assert ledger.verify().ok

@@ -19,7 +19,7 @@ from ingest.sources.files.decompress import Blocks, Bounds, ByteRun, DamagedStre
 from ingest.sources.files.lines import LineSplitter, empty_digest
 from ingest.sources.files.paths import STDIN
 from ledger.errors import LedgerError, OutsideError, UsageError
-from ledger.format.manifest import OffsetKey
+from ledger.format.manifest import FILE_PREFIX, OffsetKey
 
 MAX_FIRST_LINE_BYTES: Final = 64 * 1024 * 1024
 """The first line names the stream and is held whole until it is complete."""
@@ -212,7 +212,7 @@ class FileReader:
         if self.path.endswith(_JSON_SUFFIXES):
             self._check_one_value_a_line(line)
         topic = self._name if self._name is not None else hashlib.sha256(line).hexdigest()[:32]
-        self.key = OffsetKey(f"file:{topic}")
+        self.key = OffsetKey(FILE_PREFIX + topic)
         position = self._place(self.key)
         self.splitter = LineSplitter(
             self.key, position.offset if position else 0, 0, empty_digest(), self._message_bytes

@@ -17,7 +17,7 @@ from typing import Final
 
 from ingest.chunk import Chunk
 from ingest.decoded import Limits
-from ingest.sources import Polled
+from ingest.sources import Ended, Polled
 from ingest.sources.files.decompress import Bounds
 from ingest.sources.files.paths import STDIN, expand
 from ingest.sources.files.reader import AS_REMEDY, FilePosition, FileReader, Readable
@@ -69,6 +69,7 @@ class FileSource:
         self._paths_of: dict[OffsetKey, list[str]] = {}
         self._failures: list[LedgerError] = []
         self._all_sealed = False
+        self._ended: dict[OffsetKey, float] = {}
 
     @property
     def finished(self) -> bool:
@@ -114,6 +115,7 @@ class FileSource:
         """Read the inputs of `key` again, from what the ledger has sealed of them."""
         again = self._paths_of.pop(key, [])
         self._handed.pop(key, None)
+        self._ended.pop(key, None)
         for reader in [reader for reader in self._readers if reader.key == key]:
             self._close(reader)
         if STDIN in again:
@@ -129,6 +131,15 @@ class FileSource:
     def lag(self) -> dict[OffsetKey, int]:
         """Lines not handed over yet, estimated from the bytes left in open files."""
         return {reader.key: reader.lines_left() for reader in self._readers if reader.key is not None}
+
+    def ended(self) -> dict[OffsetKey, Ended]:
+        """The streams that were handed over to the end of their file."""
+        now = time.monotonic()
+        return {
+            key: Ended(self._handed[key][1].offset, now - seen)
+            for key, seen in self._ended.items()
+            if key in self._handed
+        }
 
     def close(self) -> None:
         """Close every file."""
@@ -198,6 +209,10 @@ class FileSource:
         if reader.key is not None:
             if known is None:
                 self._paths_of.setdefault(reader.key, []).append(reader.path)
+            if reader.done or (self._follow and not chunks):
+                self._ended[reader.key] = time.monotonic()
+            else:
+                self._ended.pop(reader.key, None)
             if chunks:
                 last = chunks[-1]
                 self._handed[reader.key] = (

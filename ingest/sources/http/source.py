@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from ingest.chunk import Chunk
-from ingest.sources import Polled
+from ingest.sources import Ended, Polled
 from ingest.sources.http.spool import Spool
 from ledger.format.manifest import OffsetKey
 
@@ -64,6 +64,10 @@ class SpoolSource:
     def lag(self) -> dict[OffsetKey, int]:
         """Messages that are spooled and not handed over."""
         return {self.key: max(0, self._spool.end - self._next)}
+
+    def ended(self) -> dict[OffsetKey, Ended]:
+        """The spool's key, where nothing is spooled that was not handed over."""
+        return {self.key: Ended(self._next, 0.0)} if self._spool.end <= self._next else {}
 
     def close(self) -> None:
         """The spool is its owner's to close."""

@@ -7,6 +7,7 @@ questions, also while the pipeline seals. Chunks are views on the received buffe
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from ingest.chunk import Chunk
-from ingest.sources import Polled
+from ingest.sources import Ended, Polled
 from ingest.sources.kafka import settings as limits
 from ingest.sources.kafka.process import ReadingProcess
 from ingest.sources.kafka.settings import KafkaSettings
@@ -42,6 +43,8 @@ class _Lease:
     key: OffsetKey
     high: int | None = None
     next: int | None = None
+    seen: float = 0.0
+    """The monotonic second at which `high` was learned."""
 
 
 @dataclass(slots=True)
@@ -152,6 +155,16 @@ class KafkaSource:
                 if one.high is not None and one.next is not None
             }
 
+    def ended(self) -> dict[OffsetKey, Ended]:
+        """The partitions of ours that were handed over to their end as last seen."""
+        now = time.monotonic()
+        with self._changed:
+            return {
+                one.key: Ended(one.next, now - one.seen)
+                for one in self._leases.values()
+                if one.high is not None and one.next is not None and one.next >= one.high
+            }
+
     def close(self) -> None:
         """Leave the group and end the reading process. What was not handed over is forgotten."""
         with self._changed:
@@ -209,6 +222,7 @@ class KafkaSource:
             for lease, high in said["high"]:
                 if lease in self._leases:
                     self._leases[lease].high = high
+                    self._leases[lease].seen = time.monotonic()
         elif kind is Kind.REVOKE:
             self._queue.append(_Entry(0, revocation=said["id"]))
         elif kind is Kind.RELEASED:
@@ -227,6 +241,7 @@ class KafkaSource:
                 return
             if said["high"] is not None:
                 lease.high = said["high"]
+                lease.seen = time.monotonic()
             if lease.next is None:
                 lease.next = said["start"]
             chunk = Chunk(
