@@ -136,6 +136,7 @@ class Pipeline:
         self._handed: queue.Queue[_Batch | None] = queue.Queue(maxsize=1)
         self._fenced: queue.SimpleQueue[tuple[OffsetKey, int, int]] = queue.SimpleQueue()
         self._epochs: dict[OffsetKey, int] = {}
+        self._gathered: dict[OffsetKey, int] = {}
         self._said: dict[OffsetKey, float] = {}
         """When each key was last said to be at its end."""
         self._failure: BaseException | None = None
@@ -205,6 +206,7 @@ class Pipeline:
         if isinstance(chunk, LongLineChunk):
             stretch = _LongLineStretch.of(stretch, chunk.whole_digest)
         batch.stretches.append(stretch)
+        self._gathered[chunk.key] = chunk.end
         batch.epochs[chunk.key] = self._epochs.get(chunk.key, 0)
         batch.rows += len(chunk.offsets)
         batch.bytes += chunk.values.nbytes
@@ -230,7 +232,15 @@ class Pipeline:
         return [
             (key, end.offset, now - timedelta(seconds=end.age_seconds))
             for key, end in self.source.ended().items()
+            if end.offset == self._reached(key)
         ]
+
+    def _reached(self, key: OffsetKey) -> int | None:
+        """Up to where `key` is in this batch or an earlier one: the source may have given more that waits."""
+        if key in self._gathered:
+            return self._gathered[key]
+        position = self.writer.state.position(key)
+        return position.to if position is not None else None
 
     def _is_silent(self, key: OffsetKey) -> bool:
         return time.monotonic() - self._said.get(key, -SILENT_SECONDS) >= SILENT_SECONDS
@@ -256,6 +266,7 @@ class Pipeline:
                 continue  # a batch from before an earlier rewind; that one already went back far enough
             self._epochs[key] = epoch + 1
             batch.drop(key)
+            self._gathered.pop(key, None)
             self.source.rewind(key, offset)
 
     def _seal_batches(self) -> None:
