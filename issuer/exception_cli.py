@@ -31,8 +31,8 @@ def open_one(
     """
     from issuer.exceptions import open_exception
     from issuer.registry.exceptions import check
-    from issuer.registry.yaml_file import read_yaml
     from issuer.state.opening import open_state
+    from ledger.settings.yaml_file import read_yaml
 
     records, _ = check(read_yaml(file))
     record = next((one for one in records if one.id == exception_id), None)

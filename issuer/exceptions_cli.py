@@ -33,7 +33,7 @@ def check_exceptions(
     Example: decision-ledger exceptions check exceptions.yml
     """
     from issuer.registry.exceptions import RULES, check
-    from issuer.registry.yaml_file import read_yaml
+    from ledger.settings.yaml_file import read_yaml
 
     document = read_yaml(file)
     good, faults = check(document, hours=max_hours)

@@ -30,7 +30,7 @@ def check_identities(
     Example: decision-ledger identities check agents.yml
     """
     from issuer.registry.registry import RULES, judge, section_of
-    from issuer.registry.yaml_file import read_yaml
+    from ledger.settings.yaml_file import read_yaml
 
     document = read_yaml(file)
     section = section_of(document)

@@ -13,7 +13,7 @@ from ledger.errors import UsageError
 
 if TYPE_CHECKING:
     from issuer.registry.faults import Fault
-    from issuer.registry.yaml_file import Document
+    from ledger.settings.yaml_file import Document
 
 
 def report_faults(

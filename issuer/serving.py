@@ -43,12 +43,12 @@ from issuer.registry.identities import PEP_OF_KIND
 from issuer.registry.private_keys import read_private_key
 from issuer.registry.registry import Registry, read_registry
 from issuer.registry.trust import read_trust
-from issuer.registry.yaml_file import read_yaml
 from issuer.signals.service import signals_service
 from issuer.state.database import FILE, Database
 from issuer.state.grants import add_exception, add_grant
 from issuer.state.policies import active
 from ledger.errors import OutsideError, UsageError
+from ledger.settings.yaml_file import read_yaml
 
 HOST: Final = "127.0.0.1"
 START_SECONDS: Final = 15.0

@@ -25,7 +25,6 @@ from issuer.policy.review_files import reviews_of
 from issuer.registry.private_keys import read_private_key
 from issuer.registry.registry import read_registry
 from issuer.registry.trust import read_trust
-from issuer.registry.yaml_file import read_yaml
 from issuer.serving import Settings, Stack, make_stack
 from issuer.state.database import Database
 from issuer.state.grants import add_exception, add_grant
@@ -37,6 +36,7 @@ from issuer.tokens.dpop import make_proof
 from issuer.tokens.jws import ACCESS, ASSERTION, sign
 from issuer.tokens.keys import thumbprint
 from ledger.errors import OutsideError
+from ledger.settings.yaml_file import read_yaml
 
 NOW = 1_795_600_800
 URLS = {name: f"http://127.0.0.1:{9_400 + number}" for number, name in enumerate(SERVICES)}

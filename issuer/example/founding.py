@@ -19,9 +19,9 @@ from issuer.policy.review import make_review
 from issuer.registry.identities import environment_of, spiffe_id
 from issuer.registry.registry import FILES, judge
 from issuer.registry.trust import PEOPLE, trust_document
-from issuer.registry.yaml_file import read_yaml
 from issuer.tokens.keys import make_key, private_members
 from ledger.errors import UsageError
+from ledger.settings.yaml_file import read_yaml
 
 MODELS: Final = (*FILES, "exceptions.yml")
 BUNDLE: Final = "agents-1"

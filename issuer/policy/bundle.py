@@ -21,8 +21,8 @@ from pydantic import StringConstraints, ValidationError
 
 from issuer.registry.faults import first_problem
 from issuer.registry.words import Name, Principal, Record, Time
-from issuer.registry.yaml_file import parse_yaml
 from ledger.errors import UsageError
+from ledger.settings.yaml_file import parse_yaml
 
 MAX_FILES: Final = 200
 MAX_BYTES: Final = 4 * 1024 * 1024

@@ -16,8 +16,8 @@ from issuer.registry.identities import Workload
 from issuer.registry.people import Resource, User
 from issuer.registry.tools import Action
 from issuer.registry.words import Name, Principal, Record, Words
-from issuer.registry.yaml_file import Document, parse_yaml
 from ledger.errors import UsageError
+from ledger.settings.yaml_file import Document, parse_yaml
 
 
 class Session(Record):

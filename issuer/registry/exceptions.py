@@ -14,8 +14,8 @@ from pydantic import Field
 from issuer.defaults import EXCEPTION_HOURS, REVIEW_DAYS
 from issuer.registry.faults import Fault, records, twice
 from issuer.registry.words import Principal, Record, Time, Words
-from issuer.registry.yaml_file import Document
 from ledger.events import Impact
+from ledger.settings.yaml_file import Document
 
 RULES: Final = {
     "missing": "a field that every exception needs is missing",

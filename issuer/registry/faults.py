@@ -8,8 +8,8 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from issuer.registry.yaml_file import Document
 from ledger.errors import UsageError
+from ledger.settings.yaml_file import Document
 
 _RECORD = TypeVar("_RECORD", bound=BaseModel)
 

@@ -13,8 +13,8 @@ from issuer.registry.identities import Workload, environment_of
 from issuer.registry.people import Client, Grant, Resource, User
 from issuer.registry.tools import Tool
 from issuer.registry.words import Record
-from issuer.registry.yaml_file import Document, read_yaml
 from ledger.errors import UsageError
+from ledger.settings.yaml_file import Document, read_yaml
 
 FILES: Final[dict[str, tuple[str, type[Record], str]]] = {
     "agents.yml": ("agents", Workload, "id"),

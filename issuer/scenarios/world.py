@@ -17,8 +17,8 @@ from issuer.policy.question import Question, Verdict
 from issuer.registry.people import Resource, User
 from issuer.registry.registry import FILES, Registry, judge
 from issuer.registry.tools import Action, Tool
-from issuer.registry.yaml_file import parse_yaml
 from issuer.scenarios.truth import Incident
+from ledger.settings.yaml_file import parse_yaml
 
 TENANTS: Final = ("acme", "borealis", "cedarline", "dunmore", "elmwood")
 PER_TENANT: Final = 30

@@ -66,7 +66,7 @@ def check(text: str, connection: duckdb.DuckDBPyConnection, tables: Collection[s
         )
     if "\0" in text:
         raise UsageError("The query holds a NUL character.", "Remove it.")
-    statements = _parse(text, connection)
+    statements = parse_query(text, connection)
     if len(statements) != 1:
         raise UsageError(
             f"The text holds {len(statements)} statements, and a query is exactly one.",
@@ -75,7 +75,8 @@ def check(text: str, connection: duckdb.DuckDBPyConnection, tables: Collection[s
     _walk(statements[0], frozenset(tables))
 
 
-def _parse(text: str, connection: duckdb.DuckDBPyConnection) -> list[Any]:
+def parse_query(text: str, connection: duckdb.DuckDBPyConnection) -> list[Any]:
+    """The parsed tree of each SELECT in `text`. Raises UsageError for anything else."""
     try:
         row = connection.execute(
             "SELECT json_serialize_sql(?::VARCHAR, skip_null := true, skip_empty := true)", [text]

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from issuer.example.founding import write_example
-from issuer.registry.yaml_file import read_yaml
 from issuer.scenarios.live import Live
 from ledger.query.evidence import verify_bundle
 from ledger.query.trace import render
 from ledger.reader import Ledger
+from ledger.settings.yaml_file import read_yaml
 from tests.broker.topics import Topics
 from tests.services import identity_stack, outside, process, run
 

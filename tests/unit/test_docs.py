@@ -33,7 +33,6 @@ from ingest.sources.files import source as files
 from ingest.sources.files.source import FileSource
 from ingest.sources.kafka import settings as kafka_settings
 from ingest.sources.kafka.settings import KafkaSettings
-from issuer.registry.yaml_file import read_yaml
 from issuer.scenarios.catalogue import play
 from ledger.events import DEAD_LETTER_SCHEMA, FIELDS, KINDS, json_schema_text
 from ledger.format import manifest, merkle
@@ -42,6 +41,7 @@ from ledger.query import engine as query
 from ledger.query import evidence, trace
 from ledger.reader import Ledger
 from ledger.sealing import seen_events as dedup
+from ledger.settings.yaml_file import read_yaml
 from ledger.storage.local_store import LocalStore
 from ledger.upkeep import compaction, merge_plan
 from ledger.verify import findings

@@ -70,7 +70,7 @@ def with_destination(company: Path, tmp_path: Path, **change: Any) -> Path:
     for path in company.iterdir():
         if path.name != "destinations.yml" and not path.name.startswith("state.db"):
             (folder / path.name).symlink_to(path)
-    from issuer.registry.yaml_file import read_yaml
+    from ledger.settings.yaml_file import read_yaml
 
     document = read_yaml(company / "destinations.yml").value
     document["destinations"][0].update(change)

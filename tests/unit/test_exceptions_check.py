@@ -15,9 +15,9 @@ import yaml
 import decision_ledger
 from issuer.registry.exceptions import RULES, ExceptionRecord, check
 from issuer.registry.faults import sarif
-from issuer.registry.yaml_file import parse_yaml
 from ledger.console import run
 from ledger.errors import UsageError
+from ledger.settings.yaml_file import parse_yaml
 
 ROOT = Path(__file__).parents[2]
 GOOD: dict[str, Any] = {

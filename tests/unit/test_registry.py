@@ -18,10 +18,10 @@ from issuer.registry.private_keys import read_private_key
 from issuer.registry.registry import FILES, RULES, judge, read_registry, section_of
 from issuer.registry.tools import greatest
 from issuer.registry.trust import read_trust, trust_document
-from issuer.registry.yaml_file import parse_yaml
 from issuer.tokens.keys import make_key, thumbprint
 from ledger.console import run
 from ledger.errors import UsageError
+from ledger.settings.yaml_file import parse_yaml
 
 EXAMPLE = Path(__file__).parents[2] / "issuer/example"
 

@@ -1,4 +1,4 @@
-"""YAML as people write it in a registry file, read strictly and with the line of every value.
+"""YAML as people write it in a file, read strictly and with the line of every value.
 
 The core schema of YAML 1.2 and nothing beyond it: `no` is a word, a time is text. Anchors, tags and keys
 given twice are refused, since a reviewer would not see what they do.

@@ -1,0 +1,129 @@
+"""What one rule makes of what has changed: which stretches it judges anew, and which alerts should stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from detections.alerting.alert import Answer
+from detections.recall.hits import Hits, bucket_start
+from detections.recall.memory import END, START, Memory
+from detections.rulebook.in_force import InForce
+
+Stretch = tuple[datetime, datetime]
+"""Times [low, high)."""
+_INSTANT: Final = timedelta(microseconds=1)
+
+
+@dataclass
+class RuleJudge:
+    """One version of one rule, with what it found."""
+
+    force: InForce
+    memory: Memory
+    pending: list[Stretch] = field(default_factory=list)
+    """What could not be judged so far."""
+
+    def __post_init__(self) -> None:
+        self.on_time = Hits(self.memory, self.force.bound, "on_time", self.force.excused)
+        self.all: Hits | None = None
+
+    def touched(self, stretches: Iterable[Stretch], before: datetime, settle: datetime) -> list[Stretch]:
+        """What may have changed: by rows in `stretches` (both ends included), and as the clock went on."""
+        rule, reach = self.force.bound.rule, self.force.bound.reach
+        found = list(self.pending)
+        for low, high in stretches:
+            end = END if reach is None or END - high <= reach else high + reach + _INSTANT
+            found.append((_less(low, rule.waits), end))
+        cap = END
+        if rule.deadline or rule.settle is not None:
+            delay = rule.lateness if rule.deadline else rule.waits
+            found.append((_less(before, delay), _less(settle, delay) + _INSTANT))
+            cap = _less(settle, delay) + _INSTANT
+        return joined((max(low, self.force.since), min(high, cap, self.force.until)) for low, high in found)
+
+    def floor_for(self, stretch: Stretch) -> datetime:
+        """From where on the memory must hold rows to judge `stretch`."""
+        low = min(self.on_time.needs_from(stretch[0]), stretch[0])
+        return _less(low, self.force.bound.rule.window)
+
+    def find(self, stretch: Stretch) -> None:
+        """Find anew what lies in `stretch`."""
+        self._find(self.on_time, stretch, self.force.bound.rule.lateness)
+        if self.memory.any_late:
+            if self.all is None:
+                self.all = Hits(self.memory, self.force.bound, "all", self.force.excused)
+            self._find(self.all, stretch, None)
+
+    def answers(self, buckets: Stretch) -> dict[str, Answer]:
+        """The alerts that should stand in `buckets`, which begin where the first of them does."""
+        low, high = buckets
+        answers = {one.alert_id: one for one in self._answers(self.on_time, low, high, late=False)}
+        if self.all is not None:
+            # A late row adds an alert, and changes none.
+            for one in self._answers(self.all, low, high, late=True):
+                answers.setdefault(one.alert_id, one)
+        return answers
+
+    def buckets(self, stretch: Stretch) -> Stretch:
+        """`stretch` from where its first bucket begins."""
+        return bucket_start(stretch[0], self.force.bound.rule.suppress), stretch[1]
+
+    def settled(self, window_start: datetime, settle: datetime) -> bool:
+        """Whether no row that is on time can change a bucket any more."""
+        rule = self.force.bound.rule
+        return settle > window_start + rule.suppress + rule.waits + rule.lateness
+
+    def forget(self, settle: datetime) -> None:
+        """Drop hits of buckets that are settled."""
+        rule = self.force.bound.rule
+        low = _less(settle, rule.suppress + rule.waits + rule.lateness)
+        for hits in (self.on_time, self.all):
+            if hits is not None:
+                hits.forget_before(low)
+
+    def _find(self, hits: Hits, stretch: Stretch, lateness: timedelta | None) -> None:
+        needed = max(hits.needs_from(stretch[0]), _less(self.force.since, self.force.bound.support))
+        low, high = stretch
+        if needed < hits.covered_from:
+            low, high = needed, max(high, min(hits.covered_from, END))
+            if hits.covered_from == END:
+                high = END
+            hits.covered_from = needed
+        cap = self._cap(high, stretch[1])
+        hits.replace(low, min(high if cap is None else cap, self.force.until), lateness)
+
+    def _cap(self, high: datetime, asked: datetime) -> datetime | None:
+        """Hits that are not due yet are not found, however much is covered."""
+        rule = self.force.bound.rule
+        if rule.deadline or rule.settle is not None:
+            return min(high, max(asked, self._due))
+        return None
+
+    _due: datetime = START
+
+    def let_due(self, settle: datetime) -> None:
+        """Up to where hits that wait for the clock are due."""
+        rule = self.force.bound.rule
+        delay = rule.lateness if rule.deadline else rule.waits
+        self._due = _less(settle, delay) + _INSTANT
+
+    def _answers(self, hits: Hits, low: datetime, high: datetime, *, late: bool) -> list[Answer]:
+        return [Answer(self.force.bound.rule, found, late) for found in hits.found(low, high)]
+
+
+def joined(stretches: Iterable[Stretch]) -> list[Stretch]:
+    """The same times in as few stretches as it takes, in order; empty ones left out."""
+    found: list[Stretch] = []
+    for low, high in sorted(one for one in stretches if one[0] < one[1]):
+        if found and low <= found[-1][1]:
+            found[-1] = (found[-1][0], max(high, found[-1][1]))
+        else:
+            found.append((low, high))
+    return found
+
+
+def _less(time: datetime, span: timedelta) -> datetime:
+    return time - span if time - START > span else START

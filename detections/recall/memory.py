@@ -1,0 +1,298 @@
+"""What is remembered of a ledger's rows, in one in-memory database.
+
+`recent` holds the rows from `floor` on, `kept` those of the kinds that are few, and one table for each
+sighting. A row carries how late it came: the settle clock before its entry less its own time, in
+microseconds, and the smallest number for rows that are on time whenever they come.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from detections.recall.views import (
+    DERIVED,
+    KEPT_AS_WORDS,
+    KEPT_KINDS,
+    SIGHTINGS,
+    STRETCH_KINDS,
+    UNSEEN_KINDS,
+    Sighting,
+    needed_columns,
+)
+from ledger.events import SQL_TYPES, TIME_TYPE
+from ledger.format.scopes import SCOPE_MACROS
+
+MEMORY_BYTES: Final = 2 << 30
+NEVER_LATE: Final = -(2**62)
+AHEAD: Final = timedelta(minutes=5)
+"""Rows further ahead of their entry are counted, and judged by no rule."""
+END: Final = datetime(9999, 12, 31, tzinfo=UTC)
+START: Final = datetime(1, 1, 1, tzinfo=UTC)
+_TABLES: Final = ("recent", "kept")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The stretch of time that a rule's views show, and how late its rows may be (None: however late)."""
+
+    low: datetime
+    high: datetime
+    lateness: timedelta | None
+
+
+class Memory:
+    """Rows and sightings. One writing thread; rules read through cursors of their own."""
+
+    def __init__(
+        self, asked: frozenset[str], views: frozenset[str], latenesses: Iterable[timedelta] = (),
+        memory_bytes: int = MEMORY_BYTES, threads: int | None = None,
+    ) -> None:  # fmt: skip
+        self.columns = needed_columns(asked | {"impact", "action", "client_ip"}, views)
+        self.sightings = tuple(one for one in SIGHTINGS if one.name in views)
+        self.floor = END
+        self.newest = START
+        self.ahead = 0
+        self.any_late = False
+        self._latenesses = sorted(set(latenesses))
+        config: dict[str, Any] = {"memory_limit": f"{memory_bytes}B", "temp_directory": ""}
+        if threads is not None:
+            config["threads"] = threads
+        self._database = duckdb.connect(":memory:", config=config)
+        self._database.execute("SET GLOBAL TimeZone = 'UTC'")
+        columns = ", ".join(f'"{name}" {SQL_TYPES[name]}' for name in self.columns)
+        extra = "network VARCHAR, agentic BOOLEAN, drill BOOLEAN, late BIGINT"
+        for table in _TABLES:
+            self._database.execute(f"CREATE TABLE {table} ({columns}, {extra})")
+        for one in self.sightings:
+            keys = ", ".join(f"{name} {_key_type(name)}" for name, _ in one.keys)
+            self._database.execute(
+                f"CREATE TABLE seen_{one.name} ({keys}, day DATE, first_at TIMESTAMPTZ, last_at TIMESTAMPTZ,"
+                " n BIGINT, late BIGINT)"
+            )
+        self._database.execute("CREATE TABLE tiers (action VARCHAR, impact VARCHAR, since TIMESTAMPTZ,"
+                               " until TIMESTAMPTZ)")  # fmt: skip
+        self._database.execute(
+            "CREATE TABLE source_facts (source VARCHAR, agentic BOOLEAN, trusted BOOLEAN, grade INTEGER,"
+            " silent_after INTERVAL, since TIMESTAMPTZ, until TIMESTAMPTZ)"
+        )
+        self._database.execute("CREATE TABLE drills (id VARCHAR, source VARCHAR, begin_at TIMESTAMPTZ,"
+                               " end_at TIMESTAMPTZ)")  # fmt: skip
+        for macro in SCOPE_MACROS:
+            self._database.execute(macro)
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._database.close()
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """For one statement, or one rule."""
+        return self._database.cursor()
+
+    def take(self, rows: pa.Table) -> list[tuple[datetime, datetime]]:
+        """Remember rows: `columns`, `late` (int64, microseconds) and `sealed_at` (their entry's time).
+
+        Returns the stretches of time in which they lie, both ends included.
+        """
+        judged = self._judged(rows)
+        self.ahead += pc.sum(_is_ahead(rows)).as_py() or 0
+        rows = judged
+        if not len(rows):
+            return []
+        self._insert(rows)
+        if pc.max(rows["late"]).as_py() > min(map(_us, self._latenesses), default=0):
+            self.any_late = True
+        self.newest = max(self.newest, pc.max(rows["time"]).as_py())
+        return stretches_of(rows["time"])
+
+    def take_older(self, tables: Iterable[pa.Table], floor: datetime) -> None:
+        """Hold rows again that were dropped, from `floor` up to where they are held."""
+        before = self.floor
+        self.floor = floor
+        for rows in tables:
+            held = rows.filter(pc.less(rows["time"], pa.scalar(before, TIME_TYPE)))
+            if len(held := self._judged(held)):
+                self._insert(held, only_recent=True)
+
+    def forget_before(self, floor: datetime) -> None:
+        """Drop recent rows before `floor`."""
+        if floor > self.floor:
+            self._database.execute("DELETE FROM recent WHERE time < $1", [floor])
+            self.floor = floor
+
+    def _judged(self, rows: pa.Table) -> pa.Table:
+        unseen = pc.is_in(rows["kind"], pa.array(UNSEEN_KINDS))
+        return rows.filter(pc.invert(pc.or_(unseen, _is_ahead(rows))))
+
+    def _insert(self, rows: pa.Table, *, only_recent: bool = False) -> None:
+        fresh = rows.append_column("network", _networks(rows["client_ip"]))
+        cursor = self._database.cursor()
+        try:
+            cursor.register("fresh", fresh)
+            parts = []
+            for name in self.columns:
+                if name == "impact":
+                    parts.append("coalesce(f.impact, t.impact) AS impact")
+                else:
+                    parts.append(f'{KEPT_AS_WORDS.get(name, "f." + chr(34) + name + chr(34))} AS "{name}"')
+            cursor.execute(
+                f"CREATE OR REPLACE TEMP TABLE rows AS SELECT {', '.join(parts)}, f.network,"
+                " coalesce(s.agentic, false) AS agentic, d.id IS NOT NULL AS drill, f.late FROM fresh f"
+                " LEFT JOIN tiers t ON t.action = f.action AND f.time >= t.since AND f.time < t.until"
+                " LEFT JOIN source_facts s ON s.source = f.source AND f.time >= s.since AND f.time < s.until"
+                " LEFT JOIN drills d ON d.id = f.exercise AND d.source = f.source"
+                " AND f.time >= d.begin_at AND f.time < d.end_at"
+            )
+            self._drop_known(cursor)
+            kinds = ", ".join(f"'{kind}'" for kind in KEPT_KINDS)
+            if not only_recent:
+                cursor.execute(f"INSERT INTO kept SELECT * FROM rows WHERE kind IN ({kinds})")
+            # Old rows that nobody asked for yet are read again when somebody does.
+            cursor.execute(
+                f"INSERT INTO recent SELECT * FROM rows WHERE kind NOT IN ({kinds}) AND time >= $1",
+                [self.floor if self.floor != END else START],
+            )
+            if not only_recent:
+                for one in self.sightings:
+                    self._see(cursor, one)
+            cursor.execute("DROP TABLE rows")
+        finally:
+            cursor.close()
+
+    def _drop_known(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Rows come once: what is equal in all that is kept was sealed twice, long apart."""
+        span = cursor.execute("SELECT epoch_us(min(time)), epoch_us(max(time)) FROM rows").fetchone()
+        within = "time >= make_timestamptz($1) AND time <= make_timestamptz($2)"
+        known = " UNION ALL ".join(
+            f"SELECT time, source, event_id FROM {table} WHERE {within}" for table in _TABLES
+        )
+        again = cursor.execute(
+            f"SELECT count(*) FROM rows SEMI JOIN ({known}) k"
+            " ON rows.time = k.time AND rows.source = k.source AND rows.event_id = k.event_id",
+            span,
+        ).fetchone()
+        if again is None or not again[0]:
+            return
+        columns = [*self.columns, "network"]
+        same = " AND ".join(f'rows."{name}" IS NOT DISTINCT FROM k."{name}"' for name in columns)
+        for table in _TABLES:
+            cursor.execute(
+                "CREATE OR REPLACE TEMP TABLE rows AS SELECT rows.* FROM rows"
+                f" ANTI JOIN (SELECT * FROM {table} WHERE {within}) k ON {same}",
+                span,
+            )
+
+    def _see(self, cursor: duckdb.DuckDBPyConnection, one: Sighting) -> None:
+        keys = ", ".join(f"{sql} AS {name}" for name, sql in one.keys)
+        steps = f", {one.unnest}" if one.unnest else ""
+        inner = f"SELECT *{steps} FROM rows WHERE {one.where}"
+        cursor.execute(
+            f"INSERT INTO seen_{one.name} SELECT {keys}, CAST(time AS DATE) AS day, min(time), max(time),"
+            f" count(*), {self._late_class()} AS late_class FROM ({inner}) GROUP BY ALL"
+        )
+
+    def _late_class(self) -> str:
+        """How late a row is, in steps of the rules' bounds: the smallest bound that lets it in."""
+        steps = " ".join(f"WHEN late <= {_us(bound)} THEN {_us(bound)}" for bound in self._latenesses)
+        return f"CASE {steps} ELSE {2**62} END" if steps else str(2**62)
+
+    @contextmanager
+    def frame(self, bounds: Bounds) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor on which the rules' views show what lies in `bounds`."""
+        cursor = self._database.cursor()
+        try:
+            late = "" if bounds.lateness is None else f" AND late <= {_us(bounds.lateness)}"
+            span = f"time >= {_literal(bounds.low)} AND time < {_literal(bounds.high)}{late}"
+            shown = self._columns_shown()
+            both = " UNION ALL ".join(f"SELECT {shown} FROM main.{one} WHERE {span}" for one in _TABLES)
+            cursor.execute(f"CREATE TEMP VIEW events AS {both}")
+            for kind, name in STRETCH_KINDS.items():
+                cursor.execute(
+                    f"CREATE TEMP VIEW {name} AS SELECT {shown} FROM main.recent"
+                    f" WHERE kind = '{kind}' AND {span}"
+                )
+            for kind, name in KEPT_KINDS.items():
+                cursor.execute(
+                    f"CREATE TEMP VIEW {name} AS SELECT {shown} FROM main.kept WHERE kind = '{kind}'{late}"
+                )
+            for one in self.sightings:
+                keys = ", ".join(name for name, _ in one.keys)
+                on_time = "" if bounds.lateness is None else f" WHERE late <= {_us(bounds.lateness)}"
+                cursor.execute(
+                    f"CREATE TEMP VIEW {one.name} AS SELECT {keys}, day, first_at, last_at, n"
+                    f" FROM main.seen_{one.name}{on_time}"
+                )
+            facts = "SELECT source, trusted, grade, silent_after, since, until FROM main.source_facts"
+            cursor.execute(f"CREATE TEMP VIEW source_settings AS {facts}")
+            cursor.execute(f"CREATE TEMP VIEW expected_sources AS {facts} WHERE silent_after IS NOT NULL")
+            yield cursor
+        finally:
+            cursor.close()
+
+    def _columns_shown(self) -> str:
+        shown = [f'"{name}"' for name in self.columns]
+        for name, (sql, needs) in DERIVED.items():
+            if {*needs} <= {*self.columns}:
+                shown.append(f"{sql} AS {name}")
+        return ", ".join([*shown, "drill"])
+
+
+def stretches_of(times: pa.ChunkedArray) -> list[tuple[datetime, datetime]]:
+    """The stretches in which times lie, minute by minute, joined where they touch."""
+    minutes = sorted(pc.unique(pc.divide(times.cast(pa.int64()), 60_000_000)).to_pylist())
+    found: list[list[int]] = []
+    for minute in minutes:
+        if found and minute <= found[-1][1] + 1:
+            found[-1][1] = minute
+        else:
+            found.append([minute, minute])
+    zero = datetime(1970, 1, 1, tzinfo=UTC)
+    return [
+        (zero + timedelta(minutes=low), zero + timedelta(minutes=high + 1) - timedelta(microseconds=1))
+        for low, high in found
+    ]
+
+
+def _is_ahead(rows: pa.Table) -> pa.ChunkedArray:
+    return pc.greater(pc.subtract(rows["time"], rows["sealed_at"]), pa.scalar(AHEAD, pa.duration("us")))
+
+
+@lru_cache(maxsize=65_536)
+def network_of(address: str) -> str | None:
+    """The /24 or /48 in which an address lies; None for what is no address."""
+    try:
+        one = ipaddress.ip_address(address.strip("[]"))
+    except ValueError:
+        return None
+    if isinstance(one, ipaddress.IPv6Address) and one.ipv4_mapped is not None:
+        one = one.ipv4_mapped
+    width = 24 if one.version == 4 else 48
+    return str(ipaddress.ip_network((one, width), strict=False))
+
+
+def _networks(addresses: pa.ChunkedArray) -> pa.ChunkedArray:
+    coded = addresses.combine_chunks().dictionary_encode()
+    named = [None if one is None else network_of(one) for one in coded.dictionary.to_pylist()]
+    taken: pa.Array = pa.array(named, pa.string()).take(coded.indices)
+    return pa.chunked_array([taken])
+
+
+def _key_type(name: str) -> str:
+    return SQL_TYPES.get(name, "VARCHAR")
+
+
+def _us(span: timedelta) -> int:
+    return span // timedelta(microseconds=1)
+
+
+def _literal(time: datetime) -> str:
+    return f"TIMESTAMPTZ '{time.astimezone(UTC).isoformat(' ')}'"

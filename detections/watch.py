@@ -1,0 +1,212 @@
+"""The engine's judgement over a log: fed its entries, it says which alert steps have to be sealed.
+
+Nothing here reads a clock or a ledger: entries come in order, rows from a `Loader`. The same entries give the
+same settled alerts, however they are cut into runs (docs/detections.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol
+
+import duckdb
+import pyarrow as pa
+import structlog
+
+from detections.alerting.alert import (
+    Answer,
+    alert_id,
+    alert_key,
+    event,
+    merged,
+    next_outcome,
+    withdrawal,
+)
+from detections.alerting.known_alerts import KnownAlerts
+from detections.clocks import Clocks
+from detections.judging import RuleJudge, Stretch, joined
+from detections.recall.feed import Stamp, read_entries_into
+from detections.recall.memory import END, START, Memory
+from detections.rulebook.in_force import InForce
+from ledger.errors import LedgerError
+from ledger.format.manifest import Entry
+from ledger.query.sql_guard import first_line
+
+SLACK: Final = timedelta(minutes=10)
+"""Rows are remembered so much longer than any rule on time needs them."""
+
+log = structlog.get_logger()
+
+
+class Loader(Protocol):
+    """Where rows come from."""
+
+    def rows(
+        self, stamps: Mapping[str, Stamp], columns: Sequence[str], low: datetime | None, high: datetime | None
+    ) -> Iterator[pa.Table]:
+        """The rows of the stamped segments in [low, high), as `Memory.take` wants them."""
+        ...
+
+
+@dataclass(slots=True)
+class RuleTrouble:
+    """A rule that could not be judged: since when, and what it said last."""
+
+    rule_id: str
+    message: str
+    times: int = 1
+
+
+@dataclass
+class Watch:
+    """One engine's view of a log."""
+
+    rules: Sequence[InForce]
+    loader: Loader
+    memory: Memory
+    known: KnownAlerts = field(default_factory=KnownAlerts)
+    clocks: Clocks = field(default_factory=Clocks)
+    size: int = 0
+    troubles: dict[str, RuleTrouble] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._stamps: dict[str, Stamp] = {}
+        self._judges = [RuleJudge(force, self.memory) for force in self.rules]
+        self._horizon = max((force.horizon for force in self.rules), default=timedelta(0)) + SLACK
+
+    @classmethod
+    def over(cls, rules: Sequence[InForce], loader: Loader, **options: Any) -> Watch:
+        """A watch whose memory holds what `rules` ask for."""
+        asked = frozenset(name for force in rules for name in force.bound.facts.columns)
+        views = frozenset(name for force in rules for name in force.bound.facts.views)
+        latenesses = {force.bound.rule.lateness for force in rules}
+        return cls(rules, loader, Memory(asked, views, latenesses, **options))
+
+    def recall(self, entries: Sequence[Entry]) -> None:
+        """Take in entries that were judged before: they are remembered, and nothing is said."""
+        self._take(entries)
+        self._trim()
+
+    def advance(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+        """Take in new entries, and say which alert steps have to be sealed now that they are in."""
+        before = self.clocks.settle
+        stretches = self._take(entries)
+        steps: list[dict[str, Any]] = []
+        for rule_id in dict.fromkeys(judge.force.id for judge in self._judges):
+            judges = [judge for judge in self._judges if judge.force.id == rule_id]
+            steps += self._run(rule_id, judges, stretches, before)
+        self._trim()
+        self.known.take_all(steps)
+        return steps
+
+    def close(self) -> None:
+        """Free the memory."""
+        self.memory.close()
+
+    def _take(self, entries: Sequence[Entry]) -> list[Stretch]:
+        news = read_entries_into(self.clocks, entries)
+        self.size += len(entries)
+        self._stamps.update(news.stamps)
+        if self.memory.floor == END and news.stamps:
+            self.memory.floor = START
+        stretches: list[Stretch] = []
+        for table in self.loader.rows(news.stamps, self.memory.columns, None, None):
+            stretches += self.memory.take(table)
+        return joined(stretches)
+
+    def _trim(self) -> None:
+        for judge in self._judges:
+            judge.forget(self.clocks.settle)
+        if self.clocks.settle - START > self._horizon:
+            self.memory.forget_before(self.clocks.settle - self._horizon)
+
+    def _reach_back(self, low: datetime) -> None:
+        """Let the memory hold rows from `low` on."""
+        if low < self.memory.floor != END:
+            older = self.loader.rows(self._stamps, self.memory.columns, low, self.memory.floor)
+            self.memory.take_older(older, low)
+
+    def _run(
+        self, rule_id: str, judges: list[RuleJudge], stretches: list[Stretch], before: datetime
+    ) -> list[dict[str, Any]]:
+        steps: list[dict[str, Any]] = []
+        due = self._due(rule_id, judges)
+        for judge in judges:
+            judge.let_due(self.clocks.settle)
+        by_judge = [
+            (judge, joined([*judge.touched(stretches, before, self.clocks.settle), *due])) for judge in judges
+        ]
+        try:
+            for judge, touched in by_judge:
+                for stretch in touched:
+                    self._reach_back(judge.floor_for(stretch))
+                    judge.find(stretch)
+            for buckets in joined(judge.buckets(one) for judge, touched in by_judge for one in touched):
+                answers: dict[str, Answer] = {}
+                for judge in judges:
+                    for one in judge.answers(buckets).values():
+                        there = answers.get(one.alert_id)
+                        answers[one.alert_id] = one if there is None else merged(there, one)
+                steps += self._difference(rule_id, judges, *buckets, answers)
+        except (duckdb.Error, LedgerError) as error:
+            self._trouble(rule_id, by_judge, error)
+            return []
+        for judge, _ in by_judge:
+            judge.pending = []
+        self.troubles.pop(rule_id, None)
+        return steps
+
+    def _due(self, rule_id: str, judges: list[RuleJudge]) -> list[Stretch]:
+        """The buckets of alerts that are out as provisional, and may be settled now."""
+        return [
+            (one.window_start, one.window_start + timedelta(microseconds=1))
+            for one in self.known.unsettled(rule_id)
+            if any(judge.settled(one.window_start, self.clocks.settle) for judge in judges)
+        ]
+
+    def _difference(
+        self, rule_id: str, judges: list[RuleJudge], low: datetime, high: datetime, answers: dict[str, Answer]
+    ) -> list[dict[str, Any]]:
+        steps: list[dict[str, Any]] = []
+        settle = self.clocks.settle
+        now = self.clocks.ledger
+        withdrawn: dict[str, str] = {}
+        for sealed in list(self.known.of_rule(rule_id, low, high)):
+            if sealed.alert_id not in answers:
+                for _ in next_outcome(None, sealed, settled=True):
+                    last = self.known.last(sealed.alert_id)
+                    steps.append(withdrawal(sealed, last, now=now, size=self.size))
+                    withdrawn[sealed.key] = sealed.alert_id
+        for answer in sorted(answers.values(), key=lambda one: (one.found.window_start, one.alert_id)):
+            known = self.known.get(answer.alert_id)
+            settled = all(judge.settled(answer.found.window_start, settle) for judge in judges)
+            step = known.steps if known is not None else 0
+            for outcome in next_outcome(answer, known, settled=settled):
+                follows = self._follows(answer, withdrawn) if outcome == "fired" else None
+                state = answer.rule.state
+                steps.append(
+                    event(answer, outcome, step, now=now, size=self.size, state=state, follows=follows)
+                )
+                step += 1
+        return steps
+
+    def _follows(self, answer: Answer, withdrawn: Mapping[str, str]) -> str | None:
+        """The alert that this one goes on from: of the bucket before, unresolved, or withdrawn just now."""
+        key = alert_key(answer.found.key)
+        if key in withdrawn:
+            return withdrawn[key]
+        start = answer.found.window_start - answer.rule.suppress
+        before = self.known.get(alert_id(answer.rule.id, key, start))
+        return before.alert_id if before is not None and self.known.is_open(before) else None
+
+    def _trouble(
+        self, rule_id: str, by_judge: Iterable[tuple[RuleJudge, list[Stretch]]], error: Exception
+    ) -> None:
+        message = error.message if isinstance(error, LedgerError) else first_line(error)
+        there = self.troubles.get(rule_id)
+        self.troubles[rule_id] = RuleTrouble(rule_id, message, 1 if there is None else there.times + 1)
+        for judge, touched in by_judge:
+            judge.pending = joined([*judge.pending, *touched])
+        log.warning("a rule could not be judged", rule=rule_id, error=message)

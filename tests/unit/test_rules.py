@@ -1,0 +1,133 @@
+"""The rules that come with the product, judged by the tests inside them and by what a rule's text may say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from detections.recall.views import VIEWS
+from detections.rulebook.bound_rule import bind
+from detections.rulebook.rule_files import read_rules, shipped_rules
+from detections.rulebook.rule_sql import check_rule_query
+from detections.rulebook.trial import try_rule
+from ledger.errors import UsageError
+
+RULES = {rule.id: rule for rule in shipped_rules()}
+
+
+@pytest.mark.parametrize("rule_id", RULES)
+def test_every_test_inside_a_shipped_rule_passes(rule_id: str) -> None:
+    verdicts = try_rule(RULES[rule_id])
+    assert [(one.name, one.problems) for one in verdicts if not one.passed] == []
+
+
+def test_a_rule_file_bears_the_name_of_its_rule() -> None:
+    folder = Path(__file__).parents[2] / "detections" / "rules"
+    assert {path.stem for path in folder.glob("*.yml")} == {*RULES}
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("SELECT now() AS time FROM events", "the function now"),
+        ("SELECT current_timestamp AS time FROM events", "current_timestamp"),
+        ("SELECT 'today'::TIMESTAMPTZ AS time FROM events", "'today'"),
+        ("SELECT random() AS x FROM events", "the function random"),
+        ("SELECT time FROM events LIMIT 3", "LIMIT"),
+        ("SELECT time FROM events ORDER BY time", "ORDER BY"),
+        ("SELECT * FROM events", "list of columns"),
+        ("SELECT any_value(ref) FROM events", "any_value"),
+        ("SELECT count(*) OVER (ORDER BY time ROWS BETWEEN 3 PRECEDING AND CURRENT ROW) FROM events", "ROWS"),
+        ("SELECT lag(ref) OVER (ORDER BY time) FROM events", "may tie"),
+        ("SELECT row_number() OVER (ORDER BY time, source, event_id) FROM events", "row_number"),
+        ("SELECT DISTINCT ON (ref) ref FROM events", "DISTINCT ON"),
+        ("SELECT ref FROM events TABLESAMPLE 10%", "sample"),
+        ("WITH RECURSIVE t AS (SELECT 1 AS x UNION ALL SELECT x FROM t) SELECT x FROM t", "refers to itself"),
+        ("SELECT conflict FROM events", "conflict"),
+        ("SELECT x FROM read_csv('/etc/passwd')", ""),
+        ("SELECT ref FROM alerts", ""),
+        ("DELETE FROM events", ""),
+    ],
+)  # fmt: skip
+def test_what_would_make_an_answer_depend_on_more_than_the_events_is_refused(query: str, said: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        check_rule_query(query, duckdb.connect(), VIEWS)
+    assert said in refused.value.message
+
+
+RULE = """\
+title: A rule
+id: a-rule
+description: What it finds.
+level: low
+suppress: 1h
+key: [principal]
+runbook: repeated-denies.md
+query: SELECT principal, time, ref AS evidence FROM decisions
+tests:
+  - name: one
+    events: [{at: 0s, kind: decision, actor: "user:a"}]
+    alerts: [{key: ["user:a"]}]
+  - name: none
+    events: [{at: 0s, kind: action, actor: "user:a"}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("level: low", "level: grave", "rule.yml:4: level"),
+        ("suppress: 1h", "suppress: 1s", "suppress is at least 1m"),
+        ("suppress: 1h", "suppress: 1h\nwindow: 90d", "window is at most"),
+        ("suppress: 1h", "suppress: an hour", "written as 90s"),
+        ("key: [principal]", "key: [principal, principal]", "twice"),
+        ("key: [principal]", "key: [agent]", "no column agent"),
+        ("runbook: repeated-denies.md", "runbook: ../secrets.md", "rule.yml:7: runbook"),
+        ("evidence FROM", "evidence, 1 AS extra FROM", "extra"),
+        ("ref AS evidence", "ref", "no column evidence"),
+        ("time, ref", "'x' AS time, ref", "time must be"),
+        ("FROM decisions", "FROM decisions WHERE time > $since", "asks for $since"),
+        ("FROM decisions", "FROM nowhere", "nowhere"),
+        ("level: low", "level: low\nrespond: revoke", "settle"),
+        ("level: low", "level: low\nhistory: {look_back: 1d, warm_up: 1h}", "look_back"),
+        ('    events: [{at: 0s, kind: action, actor: "user:a"}]', "    events: [{at: 0s, kind: x}]", "kind"),
+        ("{at: 0s, kind: action,", "{at: 0s, kid: action,", "no field kid"),
+        ('    alerts: [{key: ["user:a"]}]', "", "positive test"),
+    ],
+)
+def test_a_wrong_rule_is_refused_with_its_line_and_a_remedy(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    file = tmp_path / "rule.yml"
+    assert old in RULE
+    file.write_text(RULE.replace(old, new))
+    with pytest.raises(UsageError) as refused:
+        for rule in read_rules(file):
+            bind(rule)
+            try_rule(rule)
+    assert said in refused.value.message
+    assert refused.value.remedy
+
+
+def test_a_test_that_expects_something_else_is_told_line_by_line(tmp_path: Path) -> None:
+    file = tmp_path / "rule.yml"
+    file.write_text(RULE.replace('key: ["user:a"]', 'key: ["user:b"], count: 2'))
+    (rule,) = read_rules(file)
+    first, second = try_rule(rule)
+    assert second.passed
+    assert [line.split(":")[0] for line in first.problems] == ["- missing", "- not expected"]
+
+
+def test_what_a_rule_finds_decides_its_version_and_its_tests_do_not(tmp_path: Path) -> None:
+    file = tmp_path / "rule.yml"
+    file.write_text(RULE)
+    (first,) = read_rules(file)
+    file.write_text(
+        RULE.replace("name: one", "name: another").replace("level: low", "state: staging\nlevel: low")
+    )
+    (same,) = read_rules(file)
+    file.write_text(RULE.replace("FROM decisions", "FROM decisions WHERE decision = 'deny'"))
+    (other,) = read_rules(file)
+    assert first.rule_version == same.rule_version != other.rule_version
