@@ -25,6 +25,8 @@ class RuleJudge:
     memory: Memory
     pending: list[Stretch] = field(default_factory=list)
     """What could not be judged so far."""
+    _ripe: datetime = START
+    _due: datetime = START
 
     def __post_init__(self) -> None:
         self.on_time = Hits(self.memory, self.force.bound, "on_time", self.force.excused)
@@ -36,12 +38,13 @@ class RuleJudge:
         found = list(self.pending)
         for low, high in stretches:
             end = END if reach is None or END - high <= reach else high + reach + _INSTANT
-            found.append((_less(low, rule.waits), end))
+            found.append((_less(low, rule.waits + self.force.bound.support), end))
         cap = END
-        if rule.deadline or rule.settle is not None:
-            delay = rule.lateness if rule.deadline else rule.waits
-            found.append((_less(before, delay), _less(settle, delay) + _INSTANT))
-            cap = _less(settle, delay) + _INSTANT
+        if self.force.bound.has_deadlines:
+            found.append((_less(before, rule.lateness), self._due))
+        if rule.settle is not None:
+            found.append((_less(before, rule.waits), self._ripe))
+            cap = self._ripe
         return joined((max(low, self.force.since), min(high, cap, self.force.until)) for low, high in found)
 
     def floor_for(self, stretch: Stretch) -> datetime:
@@ -71,6 +74,12 @@ class RuleJudge:
         """`stretch` from where its first bucket begins."""
         return bucket_start(stretch[0], self.force.bound.rule.suppress), stretch[1]
 
+    def let_ripen(self, settle: datetime) -> None:
+        """Up to where hits are found that wait: for what may unmake them, or for the clock."""
+        rule = self.force.bound.rule
+        self._ripe = _less(settle, rule.waits) + _INSTANT
+        self._due = _less(settle, rule.lateness) + _INSTANT
+
     def settled(self, window_start: datetime, settle: datetime) -> bool:
         """Whether no row that is on time can change a bucket any more."""
         rule = self.force.bound.rule
@@ -92,23 +101,8 @@ class RuleJudge:
             if hits.covered_from == END:
                 high = END
             hits.covered_from = needed
-        cap = self._cap(high, stretch[1])
-        hits.replace(low, min(high if cap is None else cap, self.force.until), lateness)
-
-    def _cap(self, high: datetime, asked: datetime) -> datetime | None:
-        """Hits that are not due yet are not found, however much is covered."""
-        rule = self.force.bound.rule
-        if rule.deadline or rule.settle is not None:
-            return min(high, max(asked, self._due))
-        return None
-
-    _due: datetime = START
-
-    def let_due(self, settle: datetime) -> None:
-        """Up to where hits that wait for the clock are due."""
-        rule = self.force.bound.rule
-        delay = rule.lateness if rule.deadline else rule.waits
-        self._due = _less(settle, delay) + _INSTANT
+        high = min(high, self.force.until, self._ripe if self.force.bound.rule.settle is not None else END)
+        hits.replace(low, high, lateness, self._due)
 
     def _answers(self, hits: Hits, low: datetime, high: datetime, *, late: bool) -> list[Answer]:
         return [Answer(self.force.bound.rule, found, late) for found in hits.found(low, high)]

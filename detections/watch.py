@@ -134,7 +134,7 @@ class Watch:
         steps: list[dict[str, Any]] = []
         due = self._due(rule_id, judges)
         for judge in judges:
-            judge.let_due(self.clocks.settle)
+            judge.let_ripen(self.clocks.settle)
         by_judge = [
             (judge, joined([*judge.touched(stretches, before, self.clocks.settle), *due])) for judge in judges
         ]

@@ -73,19 +73,23 @@ class Hits:
         """From where on involved rows must be known to judge the bucket in which `low` lies."""
         return _no_less(bucket_start(low, self.bound.rule.suppress), self.bound.support)
 
-    def replace(self, low: datetime, high: datetime, lateness: timedelta | None) -> None:
-        """Find anew what lies in [low, high). The memory holds all rows that this needs."""
+    def replace(self, low: datetime, high: datetime, lateness: timedelta | None, due: datetime) -> None:
+        """Find anew what lies in [low, high), deadlines only before `due`.
+
+        The memory holds all rows that this needs.
+        """
         rule = self.bound.rule
-        bounds = Bounds(_no_less(low, rule.window), _no_more(high, rule.waits), lateness)
+        bounds = Bounds(_no_less(low, rule.window), _no_more(high, rule.waits + self.bound.support), lateness)
         values = rule.values()
         given = {name: values[name] for name in self.bound.facts.parameters}
         with self._memory.frame(bounds) as cursor:
-            given |= {"answer_low": low, "answer_high": high}
+            given |= {"answer_low": low, "answer_high": high, "answer_due": due}
             cursor.execute(f"SET max_execution_time = {MAX_SECONDS * 1_000:.0f}")
             drop = "" if rule.missing == "keep" else " AND len(list_filter(key, lambda k: k IS NULL)) = 0"
             cursor.execute(
                 f"CREATE TEMP TABLE answer AS SELECT * FROM ({self.bound.select()})"
-                f" WHERE time >= $answer_low AND time < $answer_high{drop} LIMIT {MAX_ROWS + 1}",
+                " WHERE time >= $answer_low AND time < $answer_high"
+                f" AND (NOT deadline OR time < $answer_due){drop} LIMIT {MAX_ROWS + 1}",
                 given,
             )
             count = _one(cursor, "SELECT count(*) FROM answer")

@@ -21,6 +21,8 @@ import pyarrow.compute as pc
 
 from detections.recall.views import (
     DERIVED,
+    EDGE_COLUMNS,
+    EDGES,
     KEPT_AS_WORDS,
     KEPT_KINDS,
     SIGHTINGS,
@@ -230,6 +232,14 @@ class Memory:
                 cursor.execute(
                     f"CREATE TEMP VIEW {one.name} AS SELECT {keys}, day, first_at, last_at, n"
                     f" FROM main.seen_{one.name}{on_time}"
+                )
+            if "delegation" in self.columns:
+                cursor.execute(
+                    f"CREATE TEMP VIEW {EDGES} AS SELECT {', '.join(EDGE_COLUMNS)},"
+                    " delegation[step] AS delegator, delegation[step + 1] AS delegate FROM ("
+                    f"SELECT {', '.join(EDGE_COLUMNS)}, delegation,"
+                    " unnest(generate_series(1, len(delegation) - 1)) AS step"
+                    " FROM events WHERE len(delegation) > 1)"
                 )
             facts = "SELECT source, trusted, grade, silent_after, since, until FROM main.source_facts"
             cursor.execute(f"CREATE TEMP VIEW source_settings AS {facts}")

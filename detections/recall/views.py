@@ -81,7 +81,7 @@ SIGHTINGS: Final[tuple[Sighting, ...]] = (
     ),
     Sighting(
         "access_days", (("principal", "coalesce(delegated_actor, actor)"), ("action", "action"),
-                        ("family", "split_part(resource, '/', 1)")),
+                        ("type", "split_part(resource, ':', 1)")),
         "kind = 'decision' AND decision = 'allow'", ("action", "resource", "decision"),
         "what a principal was allowed",
     ),
@@ -98,6 +98,12 @@ SIGHTINGS: Final[tuple[Sighting, ...]] = (
         ("scopes", "required_scopes"), "which scopes a principal held, and which of them an action needed",
     ),
     Sighting(
+        "version_days", (("policy_id", "policy_id"), ("environment", "environment"),
+                         ("policy_version", "policy_version")),
+        "kind = 'decision' AND policy_id IS NOT NULL AND policy_version IS NOT NULL",
+        ("policy_id", "policy_version"), "which versions of a policy decided",
+    ),
+    Sighting(
         "undated_days", (("credential_id", "credential_id"),),
         "credential_id IS NOT NULL AND issued_at IS NULL", ("credential_id", "issued_at"),
         "credentials whose uses do not say when they were issued",
@@ -108,8 +114,11 @@ SIGHTINGS: Final[tuple[Sighting, ...]] = (
     ),
 )  # fmt: skip
 
+EDGES: Final = "delegation_edges"
+"""One row for each step of each chain in the stretch: the columns of EDGE_COLUMNS, delegator and delegate."""
+EDGE_COLUMNS: Final = ("kind", "time", "source", "event_id", "ref", "tenant", "environment", "principal")
 VIEWS: Final = frozenset({
-    "events", *STRETCH_KINDS.values(), *KEPT_KINDS.values(), *(one.name for one in SIGHTINGS),
+    "events", EDGES, *STRETCH_KINDS.values(), *KEPT_KINDS.values(), *(one.name for one in SIGHTINGS),
     "expected_sources", "source_settings",
 })  # fmt: skip
 """Every name that a rule's query may ask."""
@@ -125,4 +134,6 @@ def needed_columns(asked: frozenset[str], views: frozenset[str]) -> tuple[str, .
     for one in SIGHTINGS:
         if one.name in views:
             wanted.update(one.needs)
+    if EDGES in views:
+        wanted.add("delegation")
     return tuple(name for name in SQL_TYPES if name in wanted)

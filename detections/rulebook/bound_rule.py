@@ -18,7 +18,13 @@ from ledger.errors import UsageError
 from ledger.events import SQL_TYPES
 from ledger.query.sql_guard import first_line
 
-OPTIONAL: Final = {"completes": "BOOLEAN", "severity": "VARCHAR", "reason": "VARCHAR", "revoke": "VARCHAR"}
+OPTIONAL: Final = {
+    "completes": "BOOLEAN",
+    "deadline": "BOOLEAN",
+    "severity": "VARCHAR",
+    "reason": "VARCHAR",
+    "revoke": "VARCHAR",
+}
 _SEEN: Final = frozenset(one.name for one in SIGHTINGS)
 
 
@@ -46,6 +52,11 @@ class BoundRule:
         return rule.window
 
     @property
+    def has_deadlines(self) -> bool:
+        """Whether some of its hits are fired by the clock: their time is a deadline, not that of a row."""
+        return "deadline" in self.answer
+
+    @property
     def support(self) -> timedelta:
         """How long before a hit rows may lie that support it."""
         return self.rule.window if self.counts else timedelta(0)
@@ -58,9 +69,9 @@ class BoundRule:
             "CAST(evidence AS VARCHAR[]) AS evidence" if self._lists else "[evidence] AS evidence",
         ]
         for name, kind in OPTIONAL.items():
-            missing = "true" if name == "completes" else f"CAST(NULL AS {kind})"
-            parts.append(f"{f'coalesce({name}, false)' if name == 'completes' else name} AS {name}"
-                         if name in self.answer else f"{missing} AS {name}")  # fmt: skip
+            missing = {"completes": "true", "deadline": "false"}.get(name, f"CAST(NULL AS {kind})")
+            given = f"coalesce({name}, false)" if kind == "BOOLEAN" else name
+            parts.append(f"{given if name in self.answer else missing} AS {name}")
         return f"SELECT {', '.join(parts)} FROM (\n{self.rule.query}\n) AS answer"
 
     @property

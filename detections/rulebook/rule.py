@@ -65,7 +65,6 @@ class Rule(BaseModel):
     suppress: Duration
     settle: Duration | None = None
     lateness: Duration = timedelta(minutes=5)
-    deadline: bool = False
     history: History | None = None
     key: list[Word] = Field(min_length=1, max_length=8)
     missing: Literal["drop", "keep"] = "drop"

@@ -17,7 +17,7 @@ from ledger.query.sql_guard import check, parse_query
 
 SCALARS: Final = frozenset({
     "abs", "array_contains", "cardinality", "ceil", "coalesce", "concat", "contains", "covers", "date_diff",
-    "date_trunc", "ends_with", "exceeds", "floor", "greatest", "least", "len", "length", "like_escape",
+    "date_trunc", "array_extract", "ends_with", "exceeds", "floor", "greatest", "least", "len", "length", "like_escape",
     "list_contains", "list_distinct", "list_filter", "list_value", "lower", "nullif", "regexp_matches",
     "regexp_replace", "replace", "round", "split_part", "starts_with", "substr", "substring", "trim",
     "upper", "if", "to_days", "to_hours", "to_microseconds", "to_minutes", "to_seconds", "~~",
@@ -103,7 +103,7 @@ def _check_part(part: dict[str, Any]) -> None:
 def _check_function(part: dict[str, Any]) -> None:
     name = _name(part)
     if name in AGGREGATES:
-        if part.get("order_bys"):
+        if (part.get("order_bys") or {}).get("orders"):
             raise _refused("an ordered aggregate")
     elif name not in SCALARS:
         raise _refused(f"the function {name}", f"Use one of: {', '.join(sorted(SCALARS | AGGREGATES))}.")
