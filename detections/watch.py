@@ -26,6 +26,7 @@ from detections.alerting.alert import (
 )
 from detections.alerting.known_alerts import KnownAlerts
 from detections.clocks import Clocks
+from detections.configs.timeline import Timeline
 from detections.judging import RuleJudge, Stretch, joined
 from detections.recall.feed import Stamp, read_entries_into
 from detections.recall.memory import END, START, Memory
@@ -77,12 +78,29 @@ class Watch:
         self._horizon = max((force.horizon for force in self.rules), default=timedelta(0)) + SLACK
 
     @classmethod
-    def over(cls, rules: Sequence[InForce], loader: Loader, **options: Any) -> Watch:
-        """A watch whose memory holds what `rules` ask for."""
+    def over(cls, timeline: Timeline, loader: Loader, **options: Any) -> Watch:
+        """A watch by the configurations of `timeline`, whose memory holds what its rules ask for."""
+        rules = timeline.rules()
         asked = frozenset(name for force in rules for name in force.bound.facts.columns)
         views = frozenset(name for force in rules for name in force.bound.facts.views)
         latenesses = {force.bound.rule.lateness for force in rules}
-        return cls(rules, loader, Memory(asked, views, latenesses, **options))
+        memory = Memory(asked, views, latenesses, **options)
+        memory.set_sources(
+            (name, one.agentic, one.trusted, one.grade, one.silent_after, since, until)
+            for since, until, sources in timeline.sources()
+            for name, one in sources.items()
+        )
+        memory.set_tiers(
+            (action, impact, since, until)
+            for since, until, tiers in timeline.tiers()
+            for action, impact in tiers.items()
+        )
+        memory.set_drills(
+            (one.id, source, one.begins_at, one.ends_at)
+            for one in timeline.exercises()
+            for source in one.sources
+        )
+        return cls(rules, loader, memory)
 
     def recall(self, entries: Sequence[Entry]) -> None:
         """Take in entries that were judged before: they are remembered, and nothing is said."""

@@ -92,6 +92,23 @@ class Memory:
         for macro in SCOPE_MACROS:
             self._database.execute(macro)
 
+    def set_sources(self, facts: Iterable[tuple[Any, ...]]) -> None:
+        """(source, agentic, trusted, grade, silent_after, since, until) of each; before any row comes."""
+        self._fill("source_facts", facts)
+
+    def set_tiers(self, tiers: Iterable[tuple[Any, ...]]) -> None:
+        """(action, impact, since, until) of each; before any row comes."""
+        self._fill("tiers", tiers)
+
+    def set_drills(self, drills: Iterable[tuple[Any, ...]]) -> None:
+        """(id, source, begins_at, ends_at) of each; before any row comes."""
+        self._fill("drills", drills)
+
+    def _fill(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        for row in rows:
+            marks = ", ".join(f"${number}" for number in range(1, len(row) + 1))
+            self._database.execute(f"INSERT INTO {table} VALUES ({marks})", list(row))
+
     def close(self) -> None:
         """Forget everything."""
         self._database.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 
+from detections.durations import duration_text
 from detections.rulebook.rule import Rule
 from ledger.errors import UsageError
 from ledger.settings.yaml_file import Document, parse_yaml, read_yaml
@@ -40,6 +42,24 @@ def read_rules(path: Path) -> list[Rule]:
             raise UsageError(f"{path} holds two rules of the id {rule.id}.", "Give each an id of its own.")
         seen.add(rule.id)
     return sorted(rules, key=lambda rule: rule.id)
+
+
+def rule_document(rule: Rule) -> dict[str, Any]:
+    """A rule as plain data, which reads back as the same rule: how it is sealed."""
+    value = rule.model_dump(mode="python", exclude_unset=True, exclude={"tests"})
+    value["tests"] = [one.model_dump(mode="python", exclude_unset=True) for one in rule.tests]
+    plain: dict[str, Any] = _plain(value)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return duration_text(value)
+    if isinstance(value, dict):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value
 
 
 def _rule(document: Document) -> Rule:

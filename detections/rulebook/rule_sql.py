@@ -17,9 +17,10 @@ from ledger.query.sql_guard import check, parse_query
 
 SCALARS: Final = frozenset({
     "abs", "array_contains", "cardinality", "ceil", "coalesce", "concat", "contains", "covers", "date_diff",
-    "date_trunc", "array_extract", "ends_with", "exceeds", "floor", "greatest", "least", "len", "length", "like_escape",
+    "date_trunc", "array_extract", "ends_with", "exceeds", "floor", "greatest", "least", "len",
+    "length", "like_escape",
     "list_contains", "list_distinct", "list_filter", "list_value", "lower", "nullif", "regexp_matches",
-    "regexp_replace", "replace", "round", "split_part", "starts_with", "substr", "substring", "trim",
+    "regexp_replace", "replace", "round", "split_part", "starts_with", "substr", "substring", "trim", "trunc",
     "upper", "if", "to_days", "to_hours", "to_microseconds", "to_minutes", "to_seconds", "~~",
     "!~~", "+", "-", "*", "/", "%", "||", "//",
     "unnest", "list_sort", "list_has_any", "epoch_us", "array_to_string", "instr", "strpos", "concat_ws",

@@ -11,7 +11,7 @@ from detections.recall.views import VIEWS
 from detections.rulebook.bound_rule import bind
 from detections.rulebook.rule_files import read_rules, shipped_rules
 from detections.rulebook.rule_sql import check_rule_query
-from detections.rulebook.trial import try_rule
+from detections.trial import try_rule
 from ledger.errors import UsageError
 
 RULES = {rule.id: rule for rule in shipped_rules()}

@@ -11,11 +11,12 @@ from typing import Any, Final
 import pyarrow as pa
 from pydantic import ValidationError
 
+from detections.configs.models import parse_config
+from detections.configs.timeline import Timeline
 from detections.durations import parse_duration
 from detections.recall.feed import Stamp, stamped
 from detections.recall.memory import START
-from detections.rulebook.bound_rule import BoundRule, bind
-from detections.rulebook.in_force import InForce
+from detections.rulebook.bound_rule import bind
 from detections.rulebook.rule import Rule
 from detections.rulebook.rule_tests import EventLine, RuleTest
 from detections.watch import Watch
@@ -111,14 +112,21 @@ def try_rule(rule: Rule) -> list[Verdict]:
 
 
 def _try(rule: Rule, test: RuleTest) -> Verdict:
-    bound = bind(rule.model_copy(update={"params": {**rule.params, **test.params}}))
-    standing = standing_alerts(bound, log_of(rule.id, test))
+    timeline = Timeline()
+    timeline.set(
+        "rules", [rule.model_copy(update={"state": "active", "params": {**rule.params, **test.params}})]
+    )
+    for name, value in test.configs.items():
+        if name not in ("sources", "tiers", "exercises", "rule-exceptions"):
+            raise UsageError(f"{rule.id}: there is no configuration {name!r}.", "Correct the test.")
+        timeline.set(name, parse_config(name, value))
+    standing = standing_alerts(timeline, log_of(rule.id, test))
     return Verdict(rule.id, test.name, tuple(_difference(test, standing)))
 
 
-def standing_alerts(bound: BoundRule, log: MemoryLog) -> list[dict[str, Any]]:
+def standing_alerts(timeline: Timeline, log: MemoryLog) -> list[dict[str, Any]]:
     """The last step of every alert that stands in the end, in order of time and key."""
-    watch = Watch.over([InForce(bound)], log)
+    watch = Watch.over(timeline, log)
     last: dict[str, dict[str, Any]] = {}
     try:
         for entry in log.entries:

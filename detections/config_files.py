@@ -1,0 +1,55 @@
+"""Configuration files: read with the line of every fault, and turned into what is sealed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rfc8785
+from pydantic import ValidationError
+
+from detections.configs.models import parse_config
+from detections.configs.sealed import with_times
+from detections.rulebook.bound_rule import bind
+from detections.rulebook.rule_files import read_rules, rule_document
+from detections.trial import try_rule
+from ledger.errors import UsageError
+from ledger.settings.yaml_file import read_yaml
+
+
+def read_config(name: str, path: Path) -> bytes:
+    """The configuration `name` of a file (or a folder of rules) as it is sealed: RFC 8785 JSON.
+
+    Raises:
+        UsageError: it is not of this kind, or a rule in it does not pass its own tests.
+    """
+    if name == "rules":
+        return _rules(path)
+    document = read_yaml(path)
+    value = document.value
+    if not isinstance(value, dict) or set(value) != {name}:
+        raise UsageError(
+            f"{path} does not consist of `{name}:` alone.",
+            f"Begin it with `{name}:`; docs/detections.md shows one.",
+        )
+    try:
+        parse_config(name, with_times(value[name]))
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(str(part) for part in problem["loc"]) or name
+        line = document.line((name, *problem["loc"]))
+        message = problem["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{path}:{line}: {where}: {message}.", "Correct that line.") from None
+    return rfc8785.dumps(value[name])
+
+
+def _rules(path: Path) -> bytes:
+    rules = read_rules(path)
+    for rule in rules:
+        bind(rule)
+        failed = [verdict for verdict in try_rule(rule) if not verdict.passed]
+        if failed:
+            raise UsageError(
+                f"{rule.id} does not pass its test {failed[0].name!r}.",
+                f"`decision-ledger detect test {path}` shows how they differ.",
+            )
+    return rfc8785.dumps([rule_document(rule) for rule in rules])

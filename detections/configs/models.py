@@ -1,0 +1,76 @@
+"""What each configuration file says. All are YAML, with one mapping or list under the file's own name."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
+
+from detections.durations import Duration
+from detections.rulebook.rule import Id, Rule
+from ledger.events import Time
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=1_024)]
+Reason = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
+MAX_RECORDS: Final = 10_000
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceSettings(_Record):
+    """One source: which context grade is asked of it, how long it may be silent, what it may cause."""
+
+    agentic: bool = False
+    trusted: bool = False
+    grade: int | None = Field(default=None, ge=0, le=4)
+    silent_after: Duration | None = None
+
+
+class Exercise(_Record):
+    """A declared drill: its events count as one only from these sources and in this time."""
+
+    id: Name
+    sources: list[Name] = Field(min_length=1, max_length=100)
+    begins_at: Time
+    ends_at: Time
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.ends_at <= self.begins_at:
+            raise ValueError("it ends before it begins")
+        return self
+
+
+class RuleException(_Record):
+    """What a rule finds and nobody wants to hear of: which key, who answers for it, why, until when."""
+
+    rule: Id
+    match: dict[str, Name] = Field(min_length=1, max_length=8)
+    owner: Name
+    reason: Reason
+    expires_at: Time
+
+
+Sources = dict[Name, SourceSettings]
+Tiers = dict[Name, Literal["low", "medium", "high"]]
+_KINDS: Final[dict[str, TypeAdapter[Any]]] = {
+    "sources": TypeAdapter(Annotated[Sources, Field(max_length=MAX_RECORDS)]),
+    "tiers": TypeAdapter(Annotated[Tiers, Field(max_length=MAX_RECORDS)]),
+    "exercises": TypeAdapter(Annotated[list[Exercise], Field(max_length=MAX_RECORDS)]),
+    "rule-exceptions": TypeAdapter(Annotated[list[RuleException], Field(max_length=MAX_RECORDS)]),
+    "rules": TypeAdapter(Annotated[list[Rule], Field(max_length=500)]),
+}
+NAMES: Final = tuple(_KINDS)
+
+
+def parse_config(name: str, value: Any) -> Any:
+    """The configuration `name` from plain data. Raises pydantic's ValidationError."""
+    return _KINDS[name].validate_python(value)
+
+
+def utc_text(time: datetime) -> str:
+    """A time as configurations are sealed with it."""
+    return time.isoformat().replace("+00:00", "Z")

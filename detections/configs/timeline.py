@@ -1,0 +1,78 @@
+"""Which configuration is in force when: the last one sealed by a row's time; for earlier rows the first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from detections.configs.models import Exercise, RuleException, SourceSettings
+from detections.configs.sealed import is_ours, sealed_config
+from detections.recall.memory import END, START
+from detections.rulebook.bound_rule import bind
+from detections.rulebook.excused import Excused
+from detections.rulebook.in_force import InForce
+from detections.rulebook.rule import Rule
+from ledger.format.manifest import Config
+from ledger.storage.store import Store
+
+
+@dataclass
+class Timeline:
+    """Every configuration of detections' own, with its time of sealing, in order."""
+
+    sealed: dict[str, list[tuple[datetime, Any]]] = field(default_factory=dict)
+
+    def take(self, store: Store, configs: Iterable[tuple[datetime, Config]]) -> list[datetime]:
+        """Let sealed configurations count; the times from which on something is judged otherwise."""
+        changed = []
+        for when, entry in configs:
+            if is_ours(entry.name):
+                there = self.sealed.setdefault(entry.name, [])
+                changed.append(when if there else START)
+                there.append((when, sealed_config(store, entry.name, entry.sha256)))
+        return changed
+
+    def set(self, name: str, value: Any, since: datetime = START) -> None:
+        """Let `value` be in force from `since` on, as a backtest or a test asks."""
+        self.sealed.setdefault(name, []).append((since, value))
+
+    def spans(self, name: str) -> list[tuple[datetime, datetime, Any]]:
+        """(since, until, value) of each configuration of a name."""
+        there = self.sealed.get(name, [])
+        starts = [START, *(max(one[0] for one in there[: n + 1]) for n in range(1, len(there)))]
+        ends = [*starts[1:], END]
+        spans = zip(starts, ends, there, strict=False)
+        return [(since, until, value) for since, until, (_, value) in spans if since < until]
+
+    def rules(self) -> list[InForce]:
+        """The rules in force at any time, each version with its time; paused ones are left out."""
+        found: list[InForce] = []
+        for since, until, rules in self.spans("rules"):
+            running: Sequence[Rule] = [rule for rule in rules if rule.state != "paused"]
+            found += [InForce(bind(rule), since, until, self._excused(rule.id)) for rule in running]
+        return found
+
+    def sources(self) -> list[tuple[datetime, datetime, Mapping[str, SourceSettings]]]:
+        """What was said of sources, and when."""
+        return self.spans("sources")
+
+    def tiers(self) -> list[tuple[datetime, datetime, Mapping[str, str]]]:
+        """Which impact each action has, and when."""
+        return self.spans("tiers")
+
+    def exercises(self) -> list[Exercise]:
+        """The drills that were ever declared."""
+        return [one for _, _, value in self.spans("exercises") for one in value]
+
+    def _excused(self, rule_id: str) -> tuple[Excused, ...]:
+        found = []
+        for since, until, value in self.spans("rule-exceptions"):
+            exceptions: Sequence[RuleException] = value
+            found += [
+                Excused(one.rule, one.match, since, min(until, one.expires_at))
+                for one in exceptions
+                if one.rule == rule_id and since < one.expires_at
+            ]
+        return tuple(found)
