@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+import detections.cli
 import ingest.cli
 import issuer.cli
 import ledger.cli
@@ -234,6 +235,7 @@ class Demo:
 ledger.cli.register(app)
 ingest.cli.register(app)
 issuer.cli.register(app)
+detections.cli.register(app)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Final
 
 from detections.alerting.alert import Answer
@@ -15,6 +16,8 @@ from detections.rulebook.in_force import InForce
 Stretch = tuple[datetime, datetime]
 """Times [low, high)."""
 _INSTANT: Final = timedelta(microseconds=1)
+MOST_STRETCHES: Final = 3
+"""Stretches that a rule judges in one run: a query for each costs more than the rows between them."""
 
 
 @dataclass
@@ -25,6 +28,8 @@ class RuleJudge:
     memory: Memory
     pending: list[Stretch] = field(default_factory=list)
     """What could not be judged so far."""
+    last: list[Stretch] = field(default_factory=list)
+    """What was judged in the last run."""
     _ripe: datetime = START
     _due: datetime = START
 
@@ -117,6 +122,16 @@ def joined(stretches: Iterable[Stretch]) -> list[Stretch]:
         else:
             found.append((low, high))
     return found
+
+
+def few(stretches: list[Stretch]) -> list[Stretch]:
+    """At most MOST_STRETCHES that cover the same times: those closest to each other are joined first."""
+    while len(stretches) > MOST_STRETCHES:
+        gaps = [later[0] - one[1] for one, later in pairwise(stretches)]
+        widest = sorted(sorted(range(len(gaps)), key=lambda n: gaps[n])[-(MOST_STRETCHES - 1) :])
+        edges = [0, *(n + 1 for n in widest), len(stretches)]
+        stretches = [(stretches[a][0], stretches[b - 1][1]) for a, b in pairwise(edges)]
+    return stretches
 
 
 def _less(time: datetime, span: timedelta) -> datetime:

@@ -63,7 +63,7 @@ class SealedLog:
         return timeline
 
     def alert_steps(self, start: int, end: int) -> Iterator[list[dict[str, object]]]:
-        """The alert events of entries [start, end), entry by entry, in the order in which they were sealed."""
+        """The alert events of entries [start, end), entry by entry, in the order of sealing."""
         names = [name for name in ARROW_SCHEMA.names if name not in ("erased_leaf", "raw")]
         for entry in self.parsed(start, end):
             if not isinstance(entry, Append) or not any(ref.kinds.get("alert") for ref in entry.segments):

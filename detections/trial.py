@@ -130,8 +130,9 @@ def standing_alerts(timeline: Timeline, log: MemoryLog) -> list[dict[str, Any]]:
     last: dict[str, dict[str, Any]] = {}
     try:
         for entry in log.entries:
-            for step in watch.advance([entry]):
-                last[step["alert_id"]] = step
+            steps = watch.advance([entry])
+            watch.sealed(steps)
+            last |= {step["alert_id"]: step for step in steps}
         if watch.troubles:
             trouble = next(iter(watch.troubles.values()))
             raise UsageError(f"{trouble.rule_id}: {trouble.message}", "Correct its query.")

@@ -27,7 +27,7 @@ from detections.alerting.alert import (
 from detections.alerting.known_alerts import KnownAlerts
 from detections.clocks import Clocks
 from detections.configs.timeline import Timeline
-from detections.judging import RuleJudge, Stretch, joined
+from detections.judging import RuleJudge, Stretch, few, joined
 from detections.recall.feed import Stamp, read_entries_into
 from detections.recall.memory import END, START, Memory
 from detections.rulebook.in_force import InForce
@@ -116,8 +116,26 @@ class Watch:
             judges = [judge for judge in self._judges if judge.force.id == rule_id]
             steps += self._run(rule_id, judges, stretches, before)
         self._trim()
-        self.known.take_all(steps)
         return steps
+
+    def sealed(self, steps: Iterable[Mapping[str, Any]]) -> None:
+        """The steps that `advance` gave are sealed."""
+        self.known.take_all(steps)
+
+    def judge_from(self, when: datetime) -> None:
+        """In the next run judge anew everything from `when` on."""
+        for judge in self._judges:
+            judge.pending = joined([*judge.pending, (when, END)])
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something is to be judged anew, whatever comes. What failed waits for the next entries."""
+        return any(judge.pending for judge in self._judges if judge.force.id not in self.troubles)
+
+    def superseded(self) -> None:
+        """Another engine was faster: all that was just judged is judged again, against what it sealed."""
+        for judge in self._judges:
+            judge.pending = joined([*judge.pending, *judge.last])
 
     def close(self) -> None:
         """Free the memory."""
@@ -154,10 +172,12 @@ class Watch:
         for judge in judges:
             judge.let_ripen(self.clocks.settle)
         by_judge = [
-            (judge, joined([*judge.touched(stretches, before, self.clocks.settle), *due])) for judge in judges
+            (judge, few(joined([*judge.touched(stretches, before, self.clocks.settle), *due])))
+            for judge in judges
         ]
         try:
             for judge, touched in by_judge:
+                judge.last = touched
                 for stretch in touched:
                     self._reach_back(judge.floor_for(stretch))
                     judge.find(stretch)

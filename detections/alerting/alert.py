@@ -13,6 +13,7 @@ import rfc8785
 from detections.recall.hits import MAX_EVIDENCE, Found
 from detections.rulebook.rule import LEVELS, Rule
 from ledger.format.manifest import instant
+from ledger.format.state import ENGINE_TOPIC
 
 SOURCE: Final = "decision-ledger"
 FIRED, UPDATED, CONFIRMED, WITHDRAWN = "fired", "updated", "confirmed", "withdrawn"
@@ -132,7 +133,7 @@ def event(
         "alert_key": alert_key(found.key), "window_start": found.window_start, "severity": found.severity,
         "count": found.count, "first_seen": found.first_seen, "last_seen": found.last_seen,
         "checkpoint_size": size, "evidence": list(found.evidence), "exercise": found.exercise,
-        "attributes": rfc8785.dumps(attributes).decode(), "retention": "standard",
+        "attributes": rfc8785.dumps(attributes).decode(), "retention": "standard", "topic": ENGINE_TOPIC,
     }  # fmt: skip
     return {name: one for name, one in value.items() if one is not None}
 
@@ -149,5 +150,5 @@ def withdrawal(sealed: Sealed, last: Mapping[str, Any], *, now: datetime, size: 
     return {
         **kept, "event_id": f"{sealed.alert_id}/e{sealed.steps}", "kind": "alert",
         "time": now.astimezone(UTC), "source": SOURCE, "outcome": WITHDRAWN, "count": 0,
-        "checkpoint_size": size, "evidence": [], "retention": "standard",
+        "checkpoint_size": size, "evidence": [], "retention": "standard", "topic": ENGINE_TOPIC,
     }  # fmt: skip

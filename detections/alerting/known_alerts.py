@@ -9,7 +9,10 @@ from typing import Any, Final
 import orjson
 
 from detections.alerting.alert import ENGINE_OUTCOMES, Sealed
+from ledger.format.state import ENGINE_TOPIC
 
+TRIAGE_TOPIC: Final = "ledger:triage"
+"""Where the steps that people take come from."""
 CLOSED: Final = ("resolved", "dismissed")
 
 
@@ -22,8 +25,11 @@ class KnownAlerts:
         self._closed: set[str] = set()
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """Let one sealed step count."""
-        if not event.get("alert_id"):
+        """Let one sealed step count, where it comes from an engine or from triage."""
+        outcome, topic = event.get("outcome"), event.get("topic")
+        if not event.get("alert_id") or topic not in (ENGINE_TOPIC, TRIAGE_TOPIC):
+            return
+        if (outcome in ENGINE_OUTCOMES) != (topic == ENGINE_TOPIC):
             return
         if event.get("outcome") in CLOSED:
             self._closed.add(event["alert_id"])
@@ -46,6 +52,12 @@ class KnownAlerts:
         """Let several count, in their order."""
         for one in events:
             self.take(one)
+
+    def has(self, event: Mapping[str, Any]) -> bool:
+        """Whether an engine's step counted already."""
+        there = self._last.get(event.get("alert_id") or "")
+        step = str(event.get("event_id") or "").rpartition("/e")[2]
+        return there is not None and step.isdigit() and int(step) < there[0].steps
 
     def is_open(self, sealed: Sealed) -> bool:
         """Whether an alert stands and nobody has resolved or dismissed it."""

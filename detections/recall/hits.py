@@ -82,7 +82,7 @@ class Hits:
         bounds = Bounds(_no_less(low, rule.window), _no_more(high, rule.waits + self.bound.support), lateness)
         values = rule.values()
         given = {name: values[name] for name in self.bound.facts.parameters}
-        with self._memory.frame(bounds) as cursor:
+        with self._memory.frame(bounds, self.bound.facts.views) as cursor:
             given |= {"answer_low": low, "answer_high": high, "answer_due": due}
             cursor.execute(f"SET max_execution_time = {MAX_SECONDS * 1_000:.0f}")
             drop = "" if rule.missing == "keep" else " AND len(list_filter(key, lambda k: k IS NULL)) = 0"
@@ -112,7 +112,7 @@ class Hits:
                 f"INSERT INTO main.{self._table} SELECT r.key, r.time, r.completes, r.severity, r.reason,"
                 " r.revoke, r.ref, coalesce(e.time, r.time), e.source, e.event_id, e.tenant, e.environment,"
                 " e.actor, e.delegated_actor, e.exercise, coalesce(e.drill, false) FROM refs r LEFT JOIN ("
-                f" SELECT {_ROW} FROM events UNION {' UNION '.join(f'SELECT {_ROW} FROM {v}' for v in _KEPT)}"
+                f"{self._memory.rows_between(bounds.low, bounds.high)}"
                 ") e ON e.ref = r.ref WHERE r.ref IS NOT NULL"
             )
 
@@ -153,8 +153,6 @@ class Hits:
         return [_found(row) for row in rows.to_pylist()]
 
 
-_ROW: Final = "ref, time, source, event_id, tenant, environment, actor, delegated_actor, exercise, drill"
-_KEPT: Final = ("delegations", "signals", "revocations", "policies", "exceptions", "reviews")
 _FOUND: Final = """
 WITH placed AS (
     SELECT *, make_timestamptz(epoch_us(time) // $width * $width) AS bucket FROM {table}

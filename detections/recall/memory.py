@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from detections.recall.views import (
+    BASE_COLUMNS,
     DERIVED,
     EDGE_COLUMNS,
     EDGES,
@@ -28,6 +29,7 @@ from detections.recall.views import (
     SIGHTINGS,
     STRETCH_KINDS,
     UNSEEN_KINDS,
+    VIEWS,
     Sighting,
     needed_columns,
 )
@@ -41,6 +43,10 @@ AHEAD: Final = timedelta(minutes=5)
 END: Final = datetime(9999, 12, 31, tzinfo=UTC)
 START: Final = datetime(1, 1, 1, tzinfo=UTC)
 _TABLES: Final = ("recent", "kept")
+_KIND_OF: Final = {
+    **{view: (kind, "recent") for kind, view in STRETCH_KINDS.items()},
+    **{view: (kind, "kept") for kind, view in KEPT_KINDS.items()},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,45 +231,44 @@ class Memory:
         return f"CASE {steps} ELSE {2**62} END" if steps else str(2**62)
 
     @contextmanager
-    def frame(self, bounds: Bounds) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A cursor on which the rules' views show what lies in `bounds`."""
+    def frame(self, bounds: Bounds, views: Iterable[str] = VIEWS) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor on which `views` show what lies in `bounds`."""
         cursor = self._database.cursor()
         try:
-            late = "" if bounds.lateness is None else f" AND late <= {_us(bounds.lateness)}"
-            span = f"time >= {_literal(bounds.low)} AND time < {_literal(bounds.high)}{late}"
-            shown = self._columns_shown()
-            both = " UNION ALL ".join(f"SELECT {shown} FROM main.{one} WHERE {span}" for one in _TABLES)
-            cursor.execute(f"CREATE TEMP VIEW events AS {both}")
-            for kind, name in STRETCH_KINDS.items():
-                cursor.execute(
-                    f"CREATE TEMP VIEW {name} AS SELECT {shown} FROM main.recent"
-                    f" WHERE kind = '{kind}' AND {span}"
-                )
-            for kind, name in KEPT_KINDS.items():
-                cursor.execute(
-                    f"CREATE TEMP VIEW {name} AS SELECT {shown} FROM main.kept WHERE kind = '{kind}'{late}"
-                )
-            for one in self.sightings:
-                keys = ", ".join(name for name, _ in one.keys)
-                on_time = "" if bounds.lateness is None else f" WHERE late <= {_us(bounds.lateness)}"
-                cursor.execute(
-                    f"CREATE TEMP VIEW {one.name} AS SELECT {keys}, day, first_at, last_at, n"
-                    f" FROM main.seen_{one.name}{on_time}"
-                )
-            if "delegation" in self.columns:
-                cursor.execute(
-                    f"CREATE TEMP VIEW {EDGES} AS SELECT {', '.join(EDGE_COLUMNS)},"
-                    " delegation[step] AS delegator, delegation[step + 1] AS delegate FROM ("
-                    f"SELECT {', '.join(EDGE_COLUMNS)}, delegation,"
-                    " unnest(generate_series(1, len(delegation) - 1)) AS step"
-                    " FROM events WHERE len(delegation) > 1)"
-                )
-            facts = "SELECT source, trusted, grade, silent_after, since, until FROM main.source_facts"
-            cursor.execute(f"CREATE TEMP VIEW source_settings AS {facts}")
-            cursor.execute(f"CREATE TEMP VIEW expected_sources AS {facts} WHERE silent_after IS NOT NULL")
+            for name in views:
+                cursor.execute(f"CREATE TEMP VIEW {name} AS {self._view(name, bounds)}")
             yield cursor
         finally:
             cursor.close()
+
+    def rows_between(self, low: datetime, high: datetime) -> str:
+        """SQL for the rows that evidence may name: those of [low, high), and all that are kept."""
+        columns = ", ".join(f'"{name}"' for name in BASE_COLUMNS)
+        ref = f"{columns}, drill, {DERIVED['ref'][0]} AS ref"
+        return f"SELECT {ref} FROM main.recent WHERE {_span(low, high)} UNION ALL SELECT {ref} FROM main.kept"
+
+    def _view(self, name: str, bounds: Bounds) -> str:
+        late = "" if bounds.lateness is None else f" AND late <= {_us(bounds.lateness)}"
+        span = f"{_span(bounds.low, bounds.high)}{late}"
+        if name in _KIND_OF:
+            kind, table = _KIND_OF[name]
+            within = span if table == "recent" else f"true{late}"
+            return f"SELECT {self._columns_shown()} FROM main.{table} WHERE kind = '{kind}' AND {within}"
+        if name == "events":
+            shown = self._columns_shown()
+            return " UNION ALL ".join(f"SELECT {shown} FROM main.{one} WHERE {span}" for one in _TABLES)
+        if name == EDGES:
+            columns = ", ".join(EDGE_COLUMNS)
+            return (
+                f"SELECT {columns}, delegation[step] AS delegator, delegation[step + 1] AS delegate FROM ("
+                f"SELECT {columns}, delegation, unnest(generate_series(1, len(delegation) - 1)) AS step"
+                f" FROM ({self._view('events', bounds)}) WHERE len(delegation) > 1)"
+            )
+        if name in ("source_settings", "expected_sources"):
+            some = " WHERE silent_after IS NOT NULL" if name == "expected_sources" else ""
+            return f"SELECT source, trusted, grade, silent_after, since, until FROM main.source_facts{some}"
+        keys = ", ".join(column for one in self.sightings if one.name == name for column, _ in one.keys)
+        return f"SELECT {keys}, day, first_at, last_at, n FROM main.seen_{name} WHERE true{late}"
 
     def _columns_shown(self) -> str:
         shown = [f'"{name}"' for name in self.columns]
@@ -271,6 +276,10 @@ class Memory:
             if {*needs} <= {*self.columns}:
                 shown.append(f"{sql} AS {name}")
         return ", ".join([*shown, "drill"])
+
+
+def _span(low: datetime, high: datetime) -> str:
+    return f"time >= {_literal(low)} AND time < {_literal(high)}"
 
 
 def stretches_of(times: pa.ChunkedArray) -> list[tuple[datetime, datetime]]:

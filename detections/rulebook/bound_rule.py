@@ -93,7 +93,7 @@ def bind(rule: Rule) -> BoundRule:
     if unknown := facts.parameters - values.keys():
         raise UsageError(f"{rule.id}: the query asks for ${min(unknown)}.", "Give it a default in params.")
     bounds = Bounds(START, END, None)
-    with _whole_memory().frame(bounds) as cursor:
+    with _whole_memory().frame(bounds, facts.views) as cursor:
         try:
             given = {name: values[name] for name in facts.parameters}
             described = cursor.execute(f"DESCRIBE {rule.query}", given or None).fetchall()

@@ -42,6 +42,7 @@ class Stretch:
     reason for every message whose status is not ACCEPTED, by message position.
     `replays` are the dead letters, each a sealed path and a row there, that the messages come from: one
     for each message. `prefix_at(k)` gives a file's (bytes read, hex SHA-256) after the first k messages.
+    A `derived` stretch holds events of our own: its offsets are entries that were looked at.
     `complete` is when the key's source was seen to end at or below `end`.
     """
 
@@ -61,6 +62,7 @@ class Stretch:
     prefix_at: Callable[[int], tuple[int, str]] | None = None
     replays: Sequence[tuple[str, int]] | None = None
     complete: datetime | None = None
+    derived: bool = False
 
     @classmethod
     def empty(cls, key: OffsetKey, at: int) -> Stretch:

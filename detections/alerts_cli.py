@@ -1,0 +1,199 @@
+"""Commands on alerts: alerts list, show, ack, resolve, dismiss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from detections.defaults import VERDICTS
+from ledger.console import (
+    JsonOption,
+    KeyOption,
+    LedgerOption,
+    VkeyOption,
+    answer,
+    open_ledger,
+    signing_key,
+    store_at,
+    table_text,
+)
+
+if TYPE_CHECKING:
+    from detections.alerting.triage import Triage
+
+alerts_app = typer.Typer(no_args_is_help=True, help="What detections found, and what people made of it.")
+AlertArgument = Annotated[list[str], typer.Argument(help="Alert ids, or their first letters.")]
+ByOption = Annotated[
+    str | None, typer.Option("--by", help="Who decides; by default the user at this machine.")
+]
+OwnerOption = Annotated[str | None, typer.Option("--owner", help="Who looks after it from now on.")]
+CommentOption = Annotated[str | None, typer.Option("--comment", help="Why, in a sentence.")]
+
+
+@alerts_app.command("list")
+def alerts_list(
+    ledger: LedgerOption = None,
+    vkey: VkeyOption = None,
+    status: Annotated[
+        str, typer.Option(help="open, acknowledged, resolved, dismissed, withdrawn or all.")
+    ] = "open",
+    rule: Annotated[str | None, typer.Option(help="Only alerts of this rule.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many, the newest first.", min=1)] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """Alerts as they stand, the newest first.
+
+    Example: decision-ledger alerts list --status all
+    """
+    from detections.alerting.standing import alerts_of
+
+    with open_ledger(ledger, vkey) as opened:
+        found = alerts_of(opened)
+    chosen = [one for one in found if _is_chosen(one, status) and rule in (None, one["rule_id"])]
+    columns = ["alert", "severity", "rule", "key", "count", "last seen", "engine", "state", "owner"]
+    rows = (
+        [one["alert_id"][:12], one["severity"], one["rule_id"], one["alert_key"], one["count"],
+         f"{one['last_seen']:%Y-%m-%d %H:%M:%SZ}", one["engine_state"], one["state"], one["owner"] or "-"]
+        for one in chosen[:limit]
+    )  # fmt: skip
+    text = table_text(columns, rows) + f"\n{min(len(chosen), limit):,} of {len(chosen):,} alerts."
+    answer([_plain(one) for one in chosen[:limit]], text, as_json)
+
+
+@alerts_app.command("show")
+def alerts_show(
+    alert: Annotated[str, typer.Argument(help="An alert id, or its first letters.")],
+    ledger: LedgerOption = None,
+    vkey: VkeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """One alert: why it fired, its evidence, its history.
+
+    Example: decision-ledger alerts show 3f2a
+    """
+    from detections.alerting.standing import alert_of, history_of
+
+    with open_ledger(ledger, vkey) as opened:
+        one = alert_of(opened, alert)
+        steps = history_of(opened, one["alert_id"])
+    lines = [
+        f"{one['severity']}  {one['rule_id']}  {one['alert_key']}",
+        f"{one['title']}: {one['reason'] or ''}",
+        f"{one['engine_state']}, {one['state']}, owner {one['owner'] or 'nobody'}",
+        f"{one['count']:,} events, {one['first_seen']:%Y-%m-%d %H:%M:%SZ} to "
+        f"{one['last_seen']:%Y-%m-%d %H:%M:%SZ}, at checkpoint size {one['checkpoint_size']:,}",
+        f"runbook: {one['runbook']}",
+        "",
+        "evidence:",
+        *(f"  {ref}" for ref in one["evidence"][:20]),
+        *([f"  … and {one['count'] - 20:,} more"] if one["count"] > 20 else []),
+        "",
+        "history:",
+        *(
+            f"  {step['time']:%Y-%m-%d %H:%M:%SZ}  {step['outcome']}  {step['actor'] or 'engine'}"
+            f"  {step['comment'] or ''}".rstrip()
+            for step in steps
+        ),
+    ]
+    answer({**_plain(one), "history": [_plain(step) for step in steps]}, "\n".join(lines), as_json)
+
+
+@alerts_app.command("ack")
+def alerts_ack(
+    alerts: AlertArgument,
+    ledger: LedgerOption = None,
+    key: KeyOption = None,
+    by: ByOption = None,
+    owner: OwnerOption = None,
+    comment: CommentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say that somebody looks at alerts.
+
+    Example: decision-ledger alerts ack 3f2a --owner user:carol
+    """
+    from detections.alerting.triage import Triage
+
+    _step(
+        alerts, ledger, key, Triage("acknowledged", _person(by), owner or _person(by), None, comment), as_json
+    )
+
+
+@alerts_app.command("resolve")
+def alerts_resolve(
+    alerts: AlertArgument,
+    ledger: LedgerOption = None,
+    key: KeyOption = None,
+    verdict: Annotated[str, typer.Option(help=f"One of {', '.join(VERDICTS)}.")] = "true-positive",
+    by: ByOption = None,
+    owner: OwnerOption = None,
+    comment: CommentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Close alerts that were dealt with.
+
+    Example: decision-ledger alerts resolve 3f2a --comment "credential revoked, agent rebuilt"
+    """
+    from detections.alerting.triage import Triage
+
+    _step(alerts, ledger, key, Triage("resolved", _person(by), owner, verdict, comment), as_json)
+
+
+@alerts_app.command("dismiss")
+def alerts_dismiss(
+    alerts: AlertArgument,
+    ledger: LedgerOption = None,
+    key: KeyOption = None,
+    verdict: Annotated[str, typer.Option(help=f"One of {', '.join(VERDICTS)}.")] = "false-positive",
+    by: ByOption = None,
+    owner: OwnerOption = None,
+    comment: CommentOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Close alerts that need nothing.
+
+    Example: decision-ledger alerts dismiss 3f2a --comment "the release of Tuesday"
+    """
+    from detections.alerting.triage import Triage
+
+    _step(alerts, ledger, key, Triage("dismissed", _person(by), owner, verdict, comment), as_json)
+
+
+def _step(alerts: list[str], ledger: str | None, key: Path | None, step: Triage, as_json: bool) -> None:
+    from detections.alerting.standing import alert_of
+    from detections.alerting.triage import seal_triage, triage_event
+    from ledger.writer import Writer
+
+    with open_ledger(ledger, None) as opened:
+        found = [alert_of(opened, one) for one in dict.fromkeys(alerts)]
+    writer = Writer(store_at(ledger), signing_key(ledger, key), name="triage", remember=False)
+    seal_triage(writer, [triage_event(one, step) for one in found])
+    value = [
+        {"alert_id": one["alert_id"], "rule_id": one["rule_id"], "was": one["state"], "is": step.outcome}
+        for one in found
+    ]
+    lines = [f"{one['alert_id'][:12]}  {one['rule_id']}: {one['was']} → {one['is']}" for one in value]
+    answer(value, "\n".join(lines), as_json)
+
+
+def _is_chosen(one: dict[str, Any], state: str) -> bool:
+    withdrawn = one["engine_state"] == "withdrawn"
+    if state == "all":
+        return True
+    return withdrawn if state == "withdrawn" else not withdrawn and one["state"] == state
+
+
+def _person(by: str | None) -> str:
+    import getpass
+
+    return by or f"user:{getpass.getuser()}"
+
+
+def _plain(one: dict[str, Any]) -> dict[str, Any]:
+    from datetime import datetime
+
+    from ledger.format.manifest import instant
+
+    return {name: instant(value) if isinstance(value, datetime) else value for name, value in one.items()}

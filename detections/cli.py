@@ -1,0 +1,26 @@
+"""Commands of detections: detect …, alerts …."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+import ledger.config_cli
+from detections.alerts_cli import alerts_app
+from detections.defaults import CONFIGS
+from detections.detect_cli import detect_app
+
+
+def register(program: typer.Typer) -> None:
+    """Mount these commands on the program, and what `config load` seals for them."""
+    program.add_typer(detect_app, name="detect")
+    program.add_typer(alerts_app, name="alerts")
+    for name in CONFIGS:
+        ledger.config_cli.READERS[name] = _read
+
+
+def _read(name: str, path: Path) -> bytes:
+    from detections.config_files import read_config
+
+    return read_config(name, path)

@@ -1,0 +1,191 @@
+"""Commands on rules: detect run, test, rules, backtest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from detections.defaults import WAIT_SECONDS
+from ledger.console import (
+    AtOption,
+    JsonOption,
+    KeyOption,
+    LedgerOption,
+    VkeyOption,
+    answer,
+    configure_logs,
+    note,
+    open_ledger,
+    shared,
+    signing_key,
+    store_at,
+    table_text,
+)
+
+if TYPE_CHECKING:
+    from detections.engine import Run
+    from ledger.writer import Writer
+
+detect_app = typer.Typer(no_args_is_help=True, help="Rules, and what they find.")
+RulesOption = Annotated[
+    Path | None, typer.Option("--rules", help="A rule's file or a folder of them, instead of those sealed.")
+]
+
+
+@detect_app.command("run")
+def detect_run(
+    ledger: LedgerOption = None,
+    key: KeyOption = None,
+    once: Annotated[bool, typer.Option("--once", help="Judge what is there, and end.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge every entry as it comes, and seal the alerts that result; Ctrl-C ends it.
+
+    A ledger without sealed rules gets those that come with the product.
+
+    Example: decision-ledger detect run --once
+    """
+    import time
+
+    from detections.engine import Engine
+    from detections.stopping import stopped_by_signals
+    from ledger.writer import Writer
+
+    configure_logs(shared.verbose)
+    writer = Writer(store_at(ledger), signing_key(ledger, key), name="detections", remember=False)
+    _seal_rules(writer)
+    engine = Engine(writer)
+    steps = 0
+    try:
+        with stopped_by_signals() as stopped:
+            while not stopped():
+                run = engine.run()
+                if run is not None:
+                    steps += len(run.steps)
+                    _tell(run, as_json=as_json or shared.json, once=once)
+                elif once:
+                    break
+                else:
+                    time.sleep(WAIT_SECONDS)
+        troubles = {name: one.message for name, one in engine.watch.troubles.items()}
+    finally:
+        engine.close()
+    value = {"judged": writer.state.size, "steps": steps, "troubles": troubles}
+    text = f"{steps:,} alert steps sealed; judged to entry {writer.state.size:,}."
+    answer(value, "\n".join([text, *(f"  {name}: {said}" for name, said in troubles.items())]), as_json)
+
+
+@detect_app.command("test")
+def detect_test(
+    path: Annotated[
+        Path | None, typer.Argument(help="A rule's file or a folder; else those shipped.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the tests inside rules; exit 1 where one fails, with what differs.
+
+    Example: decision-ledger detect test my-rules/
+    """
+    from detections.rulebook.rule_files import read_rules, shipped_rules
+    from detections.trial import try_rule
+
+    verdicts = [one for rule in (read_rules(path) if path else shipped_rules()) for one in try_rule(rule)]
+    failed = [one for one in verdicts if not one.passed]
+    lines = []
+    for one in failed:
+        lines += [f"{one.rule_id}: {one.name}", *(f"  {problem}" for problem in one.problems)]
+    lines.append(f"{len(verdicts) - len(failed)} of {len(verdicts)} tests pass.")
+    value = [{"rule": one.rule_id, "test": one.name, "problems": list(one.problems)} for one in verdicts]
+    answer(value, "\n".join(lines), as_json)
+    if failed:
+        raise typer.Exit(1)
+
+
+@detect_app.command("rules")
+def detect_rules(
+    ledger: LedgerOption = None,
+    vkey: VkeyOption = None,
+    rules: RulesOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rules with their state, level and tags, when each fired last, and how often it was wrong.
+
+    Example: decision-ledger detect rules
+    """
+    from detections.rule_report import rule_report
+
+    with open_ledger(ledger, vkey) as opened:
+        found = rule_report(opened, rules)
+    rows = (
+        [one["id"], one["state"], one["level"], one["version"], " ".join(one["tags"]) or "-",
+         one["last_fired"] or "never", one["alerts"],
+         "no verdicts" if one["judged"] == 0 else f"{one['false_positives']} of {one['judged']}"]
+        for one in found
+    )  # fmt: skip
+    columns = ["rule", "state", "level", "version", "tags", "last fired", "alerts", "false positives"]
+    answer(found, table_text(columns, rows), as_json)
+
+
+@detect_app.command("backtest")
+def detect_backtest(
+    ledger: LedgerOption = None,
+    vkey: VkeyOption = None,
+    at: AtOption = None,
+    rules: RulesOption = None,
+    expect: Annotated[
+        Path | None, typer.Option("--expect", help="A YAML file of what must be found, and how often.")
+    ] = None,
+    budget: Annotated[
+        int | None, typer.Option("--budget", help="So many alerts may come that no expectation names.", min=0)
+    ] = None,
+    since: Annotated[str | None, typer.Option("--from", help="Count alerts from this time on.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="Count alerts before this time.")] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write the outcome as JUnit XML.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What rules would have found, without sealing anything; exit 1 where an expectation fails.
+
+    Example: decision-ledger detect backtest --rules my-rules/ --expect expected.yml
+    """
+    from detections.backtest import backtest, judge_backtest, read_expectations
+
+    with open_ledger(ledger, vkey) as opened:
+        alerts = backtest(opened, rules, at=at, since=since, until=until)
+    wanted = read_expectations(expect) if expect is not None else []
+    outcome = judge_backtest(alerts, wanted, budget)
+    if junit is not None:
+        junit.write_text(outcome.junit(), encoding="utf-8")
+    columns = ["severity", "rule", "key", "count", "first seen", "outcome"]
+    names = ["severity", "rule_id", "alert_key", "count", "first_seen", "outcome"]
+    rows = ([one[name] for name in names] for one in outcome.alerts)
+    text = "\n".join([table_text(columns, rows), f"{len(alerts):,} alerts.", *outcome.lines()])
+    answer(outcome.as_json(), text, as_json)
+    if not outcome.passed:
+        raise typer.Exit(1)
+
+
+def _seal_rules(writer: Writer) -> None:
+    import rfc8785
+
+    from detections.rulebook.rule_files import rule_document, shipped_rules
+    from ledger.config_cli import seal_config
+
+    if "rules" not in writer.state.configs:
+        rules = shipped_rules()
+        seal_config(writer, "rules", rfc8785.dumps([rule_document(rule) for rule in rules]))
+        note(f"{len(rules)} rules sealed: those that come with the product.")
+
+
+def _tell(run: Run, *, as_json: bool, once: bool) -> None:
+    if once or not run.steps:
+        return
+    from detections.alerts_cli import _plain
+
+    for step in run.steps:
+        value: dict[str, Any] = _plain(dict(step))
+        line = (
+            f"{step['outcome']}  {step['severity']}  {step['rule_id']}  {step['alert_key']}  {step['count']}"
+        )
+        answer(value, line, as_json)

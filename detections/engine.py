@@ -1,0 +1,203 @@
+"""The engine: follows a ledger's log, judges what each entry brings, and seals the alerts that result.
+
+Its progress and its alerts are one entry (topic `ledger:detections`): of several engines one wins
+each stretch of the log, and the others go on from what it sealed. What it remembers is rebuilt at its start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import structlog
+
+from detections.configs.sealed import is_ours
+from detections.configs.timeline import Timeline
+from detections.sealed_log import SealedLog, engine_position
+from detections.watch import RuleTrouble, Watch
+from ledger.events import ARROW_SCHEMA
+from ledger.format.manifest import Append, Config, Entry, OffsetKey, parse_instant
+from ledger.format.state import ENGINE_TOPIC
+from ledger.format.tiles import BUNDLE_WIDTH
+from ledger.log.commit_log import read_entries
+from ledger.sealing.batch import ACCEPTED, Stretch
+from ledger.writer import Writer
+
+KEY: Final = OffsetKey(ENGINE_TOPIC)
+PROGRESS_EVERY: Final = timedelta(seconds=60)
+"""Runs that find nothing seal their progress at most so often, by the ledger's clock."""
+MAX_STEPS: Final = 20_000
+"""Alert steps of one entry; more are sealed in several."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one run did: up to which entry, which steps were sealed, which rules could not be judged."""
+
+    size: int
+    steps: Sequence[Mapping[str, Any]]
+    troubles: Mapping[str, RuleTrouble]
+    fenced: bool = False
+
+
+@dataclass
+class Engine:
+    """One engine over one ledger."""
+
+    writer: Writer
+    memory: dict[str, Any] = field(default_factory=dict)
+    """Options of the memory: its limit in bytes, its threads."""
+
+    def __post_init__(self) -> None:
+        self._read = 0
+        self._progress: datetime | None = None
+        self._timeline = Timeline()
+        self._start()
+
+    @property
+    def watch(self) -> Watch:
+        """What the engine knows."""
+        return self._watch
+
+    def run(self) -> Run | None:
+        """Judge what came since the last run; None where nothing did.
+
+        A long backlog is judged step by step: call until it answers None.
+        """
+        self.writer.refresh()
+        size = self.writer.state.size
+        if size == self._read and not self._watch.waiting:
+            return None
+        source = self._log(size)
+        entries = next(iter(source.steps(self._read, size)), [])
+        if self._changes_rules(entries):
+            entries = self._up_to_change(entries)
+            if not entries:
+                self._restart(size)
+                return Run(self._read, [], {})
+        end = self._read + len(entries)
+        self._take_foreign(source, self._read, end)
+        self._watch.loader = source
+        if not self._watch.waiting and all(_is_derived(entry) for entry in entries):
+            self._watch.recall(entries)
+            self._read = end
+            return Run(end, [], self._watch.troubles)
+        steps = self._watch.advance(entries)
+        self._read = end
+        return self._seal(steps)
+
+    def close(self) -> None:
+        """Free the memory."""
+        self._watch.close()
+
+    def _start(self) -> None:
+        self.writer.refresh()
+        size = self.writer.state.size
+        done = engine_position(self.writer.state)
+        source = self._log(size)
+        self._timeline = source.timeline(done)
+        self._watch = Watch.over(self._timeline, source, **self.memory)
+        for steps in source.alert_steps(0, done):
+            self._watch.known.take_all(steps)
+        for run in source.steps(0, done):
+            self._watch.recall(run)
+        self._read = done
+
+    def _log(self, size: int) -> SealedLog:
+        return SealedLog(self.writer.store, self.writer.state, _Entries(self.writer, size))
+
+    def _changes_rules(self, entries: Sequence[Entry]) -> bool:
+        return any(isinstance(entry, Config) and is_ours(entry.name) for entry in entries)
+
+    def _up_to_change(self, entries: Sequence[Entry]) -> list[Entry]:
+        """The entries before the first that changes what detections go by."""
+        found: list[Entry] = []
+        for entry in entries:
+            if isinstance(entry, Config) and is_ours(entry.name):
+                break
+            found.append(entry)
+        return found
+
+    def _restart(self, size: int) -> None:
+        """Take in configurations, and judge anew all from the time at which they came into force."""
+        source = self._log(size)
+        entries = list(source.parsed(self._read, size))
+        count = next((n for n, one in enumerate(entries) if not isinstance(one, Config)), len(entries))
+        fresh = [(parse_instant(entry.time), entry) for entry in entries[:count] if isinstance(entry, Config)]
+        changed = self._timeline.take(self.writer.store, fresh)
+        known = self._watch.known
+        self._watch.close()
+        self._watch = Watch.over(self._timeline, source, **self.memory)
+        self._watch.known = known
+        self._read += count
+        for run in source.steps(0, self._read):
+            self._watch.recall(run)
+        if changed:
+            self._watch.judge_from(min(changed))
+
+    def _take_foreign(self, source: SealedLog, start: int, end: int) -> None:
+        for steps in source.alert_steps(start, end):
+            self._watch.known.take_all(one for one in steps if not self._watch.known.has(one))
+
+    def _seal(self, steps: list[dict[str, Any]]) -> Run:
+        now = self._watch.clocks.ledger
+        due = self._progress is None or now - self._progress >= PROGRESS_EVERY
+        if not steps and not due:
+            return Run(self._read, [], self._watch.troubles)
+        start = engine_position(self.writer.state)
+        for at in range(0, max(1, len(steps)), MAX_STEPS):
+            part = steps[at : at + MAX_STEPS]
+            # Only the last of several moves on: after a crash between them all is judged again.
+            end = self._read if at + MAX_STEPS >= len(steps) else start
+            if self.writer.commit([derived(part, start, end)]).fenced:
+                log.info("another engine was faster", entries=self._read)
+                self._watch.superseded()
+                return Run(self._read, [], self._watch.troubles, fenced=True)
+            self._watch.sealed(part)
+        self._progress = now
+        return Run(self._read, steps, self._watch.troubles)
+
+
+@dataclass
+class _Entries(Sequence[bytes]):
+    """The entries of a writer's log, read when they are asked for."""
+
+    writer: Writer
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            start, stop, _ = at.indices(self.size)
+            return self._between(start, stop) if stop > start else []
+        return self._between(at, at + 1)[0]
+
+    def _between(self, start: int, stop: int) -> list[bytes]:
+        first = start // BUNDLE_WIDTH * BUNDLE_WIDTH
+        return read_entries(self.writer.store, stop, first)[start - first :]
+
+
+def derived(steps: Sequence[Mapping[str, Any]], start: int, end: int) -> Stretch:
+    """Events of an engine that looked at entries [start, end)."""
+    rows = [
+        {**step, "topic": ENGINE_TOPIC, "partition": 0, "record_offset": end - 1, "part": part}
+        for part, step in enumerate(steps)
+    ]
+    count = len(rows)
+    return Stretch(
+        KEY, start, end, np.full(count, end - 1, np.int64), pa.array([b""] * count, pa.large_binary()),
+        np.full(count, ACCEPTED, np.uint8), pa.Table.from_pylist(rows, ARROW_SCHEMA),
+        np.arange(count, dtype=np.int64), derived=True,
+    )  # fmt: skip
+
+
+def _is_derived(entry: Entry) -> bool:
+    return isinstance(entry, Append) and any(row.topic == ENGINE_TOPIC for row in entry.offsets)
