@@ -1,4 +1,4 @@
-"""Commands of detections: detect …, alerts …."""
+"""Commands of detections: detect …, alerts …, metrics."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import ledger.config_cli
 from detections.alerts_cli import alerts_app
 from detections.defaults import CONFIGS
 from detections.detect_cli import detect_app
+from detections.metrics_cli import metrics
 
 
 def register(program: typer.Typer) -> None:
     """Mount these commands on the program, and what `config load` seals for them."""
     program.add_typer(detect_app, name="detect")
     program.add_typer(alerts_app, name="alerts")
+    program.command("metrics")(metrics)
     for name in CONFIGS:
         ledger.config_cli.READERS[name] = _read
 

@@ -64,9 +64,9 @@ def document(scenarios: Iterable[Scenario]) -> str:
     lines = [
         "# What the rules find in the scenarios",
         "",
-        f"Written by `python -m tests.confusion`, seed {SEED}. Each scenario is played, ingested and judged by",
-        "the rules that come with the product. An alert belongs to an incident when its evidence holds an event",
-        "of it.",
+        f"Written by `python -m tests.confusion`, seed {SEED}. Each scenario is played, ingested and judged",
+        "by the rules that come with the product. An alert belongs to an incident when its evidence holds",
+        "an event of it.",
         "",
         "| scenario | events | incident | should be found by | was found by | other alerts (high) |",
         "| --- | --- | --- | --- | --- | --- |",

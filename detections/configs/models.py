@@ -5,15 +5,25 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    model_validator,
+)
 
 from detections.durations import Duration
+from detections.metrics.catalogue import METRICS
 from detections.rulebook.rule import Id, Rule
 from ledger.events import Time
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=1_024)]
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
 MAX_RECORDS: Final = 10_000
+METRIC_NAMES: Final = tuple(metric.name for metric in METRICS)
 
 
 class _Record(BaseModel):
@@ -56,11 +66,20 @@ class RuleException(_Record):
 
 Sources = dict[Name, SourceSettings]
 Tiers = dict[Name, Literal["low", "medium", "high"]]
+
+
+def _metric(name: str) -> str:
+    if name not in METRIC_NAMES:
+        raise ValueError(f"there is no metric of this name; use one of {', '.join(METRIC_NAMES)}")
+    return name
+
+
 _KINDS: Final[dict[str, TypeAdapter[Any]]] = {
     "sources": TypeAdapter(Annotated[Sources, Field(max_length=MAX_RECORDS)]),
     "tiers": TypeAdapter(Annotated[Tiers, Field(max_length=MAX_RECORDS)]),
     "exercises": TypeAdapter(Annotated[list[Exercise], Field(max_length=MAX_RECORDS)]),
     "rule-exceptions": TypeAdapter(Annotated[list[RuleException], Field(max_length=MAX_RECORDS)]),
+    "targets": TypeAdapter(dict[Annotated[str, AfterValidator(_metric)], Annotated[float, Field(ge=0)]]),
     "rules": TypeAdapter(Annotated[list[Rule], Field(max_length=500)]),
 }
 NAMES: Final = tuple(_KINDS)

@@ -1,0 +1,56 @@
+"""The eight metrics by name: the unit of each, which way is better, its target unless a file says another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final, Literal
+
+Shape = Literal["ratio", "rate", "seconds", "days"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric: a share, a rate per 10,000, or the median of items."""
+
+    name: str
+    title: str
+    shape: Shape
+    better: Literal["higher", "lower"]
+    target: float
+    details: tuple[str, ...] = ()
+    """Sums that are shown beside the figure, by their column in the SQL file."""
+
+    @property
+    def unit(self) -> str:
+        """What the figure is counted in."""
+        return {"ratio": "share", "rate": "per 10,000", "seconds": "s", "days": "d"}[self.shape]
+
+    @property
+    def sql(self) -> str:
+        """The text of its file."""
+        return (resources.files("detections.metrics") / f"{self.name}.sql").read_text(encoding="utf-8")
+
+
+METRICS: Final = (
+    Metric("session-scoped-credential-coverage", "Session-scoped credential coverage",
+           "ratio", "higher", 0.95),
+    Metric("over-privileged-action-rate", "Over-privileged action rate", "ratio", "lower", 0.05,
+           ("actions",)),
+    Metric("revocation-effectiveness-time", "Revocation effectiveness time", "seconds", "lower", 5.0),
+    Metric("policy-evaluation-coverage", "Policy evaluation coverage", "ratio", "higher", 0.99,
+           ("despite_deny",)),
+    Metric("exception-half-life", "Exception half-life", "days", "lower", 14.0),
+    Metric("cross-tenant-denies", "Cross-tenant deny events", "rate", "lower", 10.0,
+           ("without_resource_tenant",)),
+    Metric("decision-log-completeness", "Decision-log completeness", "ratio", "higher", 0.98,
+           ("grade_0", "grade_1", "grade_2", "grade_3", "grade_4")),
+    Metric("security-adjusted-task-success", "Security-adjusted task success", "ratio", "higher", 0.9,
+           ("succeeded", "unended", "actions_without_task")),
+)  # fmt: skip
+BY_NAME: Final = {metric.name: metric for metric in METRICS}
+
+
+def prelude() -> str:
+    """The CTEs that all files share."""
+    return (resources.files("detections.metrics") / "prelude.sql").read_text(encoding="utf-8")
