@@ -118,9 +118,20 @@ def registry_schemas() -> dict[str, str]:
     return found
 
 
+def rule_schema() -> str:
+    """The JSON Schema of a rule's file, for editors."""
+    from detections.rulebook.rule import Rule  # noqa: PLC0415 - only for this file
+
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema", **Rule.model_json_schema(),
+        "title": "A rule of Decision Ledger", "description": "docs/rules.md says what each field means.",
+    }  # fmt: skip
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
 def main() -> None:
     """Renew the generated parts of every page."""
-    for path, text in registry_schemas().items():
+    for path, text in {**registry_schemas(), "schemas/rule.json": rule_schema()}.items():
         (DOCS / path).parent.mkdir(exist_ok=True)
         (DOCS / path).write_text(text, "utf-8")
     for name in PAGES:

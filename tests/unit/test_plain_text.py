@@ -111,6 +111,7 @@ def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
         "detect rules": ["detect", "rules", *url],
         "detect test": ["detect", "test", str(registered)],
         "detect backtest": ["detect", "backtest", *url],
+        "policy what-if": ["policy", "what-if", str(folder / EVIL), "--state", str(folder), *url],
         "metrics": ["metrics", "--group", "tenant", *url],
         "alerts list": ["alerts", "list", "--status", "all", *url],
         "alerts show": ["alerts", "show", EVIL, *url],

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import duckdb
+import jsonschema
 import pytest
 
-from detections.recall.views import VIEWS
-from detections.rulebook.bound_rule import bind
+from detections.recall.views import DERIVED, VIEWS
+from detections.rulebook.bound_rule import OPTIONAL, bind
+from detections.rulebook.rule import Rule
 from detections.rulebook.rule_files import read_rules, shipped_rules
-from detections.rulebook.rule_sql import check_rule_query
+from detections.rulebook.rule_sql import AGGREGATES, ORDERED, SCALARS, check_rule_query
 from detections.trial import try_rule
 from ledger.errors import UsageError
+from ledger.settings.yaml_file import read_yaml
 
+DOCS = Path(__file__).parents[2] / "docs"
 RULES = {rule.id: rule for rule in shipped_rules()}
 
 
@@ -131,3 +137,24 @@ def test_what_a_rule_finds_decides_its_version_and_its_tests_do_not(tmp_path: Pa
     file.write_text(RULE.replace("FROM decisions", "FROM decisions WHERE decision = 'deny'"))
     (other,) = read_rules(file)
     assert first.rule_version == same.rule_version != other.rule_version
+
+
+def test_the_schema_for_editors_is_that_of_the_code_and_fits_every_shipped_rule() -> None:
+    schema = json.loads((DOCS / "schemas" / "rule.json").read_text("utf-8"))
+    assert schema == json.loads(json.dumps({**schema, **_described(Rule.model_json_schema())})), (
+        "run make docs"
+    )
+    for path in (DOCS.parent / "detections" / "rules").glob("*.yml"):
+        jsonschema.validate(read_yaml(path).value, schema)
+
+
+def test_the_page_on_rules_names_every_field_view_column_and_function() -> None:
+    page = (DOCS / "rules.md").read_text("utf-8")
+    named = set(re.findall(r"`([a-z_:…-]+)`", page))
+    letters = {name for name in SCALARS | AGGREGATES | ORDERED if re.fullmatch("[a-z_]+", name)}
+    assert {*Rule.model_fields, *VIEWS, *DERIVED, *OPTIONAL, "time", "evidence"} - named == set()
+    assert letters - named == {"count_star"}
+
+
+def _described(schema: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in schema.items() if name not in ("title", "description")}
