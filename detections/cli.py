@@ -1,4 +1,4 @@
-"""Commands of detections: detect …, alerts …, metrics."""
+"""Commands of detections: detect …, alerts …, metrics, export ocsf."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import ledger.config_cli
 from detections.alerts_cli import alerts_app
 from detections.defaults import CONFIGS
 from detections.detect_cli import detect_app
+from detections.export_cli import export_app
 from detections.metrics_cli import metrics
 
 
@@ -18,6 +19,7 @@ def register(program: typer.Typer) -> None:
     program.add_typer(detect_app, name="detect")
     program.add_typer(alerts_app, name="alerts")
     program.command("metrics")(metrics)
+    program.add_typer(export_app, name="export")
     for name in CONFIGS:
         ledger.config_cli.READERS[name] = _read
 

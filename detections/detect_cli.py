@@ -39,6 +39,12 @@ def detect_run(
     ledger: LedgerOption = None,
     key: KeyOption = None,
     once: Annotated[bool, typer.Option("--once", help="Judge what is there, and end.")] = False,
+    routes: Annotated[
+        Path | None, typer.Option("--routes", help="A YAML file: where alerts are sent.")
+    ] = None,
+    cursors: Annotated[
+        Path | None, typer.Option("--cursors", help="Where it is kept how far each route has got.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge every entry as it comes, and seal the alerts that result; Ctrl-C ends it.
@@ -49,19 +55,28 @@ def detect_run(
     """
     import time
 
+    from detections.delivery.mail_round import MailRound
+    from detections.delivery.post import PostRoom
+    from detections.delivery.routes import read_routes
     from detections.engine import Engine
     from detections.stopping import stopped_by_signals
     from ledger.writer import Writer
 
     configure_logs(shared.verbose)
-    writer = Writer(store_at(ledger), signing_key(ledger, key), name="detections", remember=False)
+    known = read_routes(routes) if routes is not None else []
+    signing = signing_key(ledger, key)
+    writer = Writer(store_at(ledger), signing, name="detections", remember=False)
     _seal_rules(writer)
     engine = Engine(writer)
+    folder = cursors or signing.path.with_name(f"{signing.path.name}.routes")
+    mail = MailRound(PostRoom(known, folder, writer.state.size)) if known else None
     steps = 0
     try:
         with stopped_by_signals() as stopped:
             while not stopped():
                 run = engine.run()
+                if mail is not None:
+                    mail.hand_over(engine.sealed_since)
                 if run is not None:
                     steps += len(run.steps)
                     _tell(run, as_json=as_json or shared.json, once=once)
@@ -71,6 +86,8 @@ def detect_run(
                     time.sleep(WAIT_SECONDS)
         troubles = {name: one.message for name, one in engine.watch.troubles.items()}
     finally:
+        if mail is not None:
+            mail.close()
         engine.close()
     value = {"judged": writer.state.size, "steps": steps, "troubles": troubles}
     text = f"{steps:,} alert steps sealed; judged to entry {writer.state.size:,}."

@@ -6,7 +6,7 @@ each stretch of the log, and the others go on from what it sealed. What it remem
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -92,6 +92,11 @@ class Engine:
         self._read = end
         return self._seal(steps)
 
+    def sealed_since(self, start: int) -> Iterator[tuple[Append, list[dict[str, Any]]]]:
+        """The entries from `start` on that hold alert steps, with these: what routes are sent."""
+        size = self.writer.state.size
+        return self._log(size).alert_steps(start, size)
+
     def close(self) -> None:
         """Free the memory."""
         self._watch.close()
@@ -103,7 +108,7 @@ class Engine:
         source = self._log(size)
         self._timeline = source.timeline(done)
         self._watch = Watch.over(self._timeline, source, **self.memory)
-        for steps in source.alert_steps(0, done):
+        for _, steps in source.alert_steps(0, done):
             self._watch.known.take_all(steps)
         for run in source.steps(0, done):
             self._watch.recall(run)
@@ -142,7 +147,7 @@ class Engine:
             self._watch.judge_from(min(changed))
 
     def _take_foreign(self, source: SealedLog, start: int, end: int) -> None:
-        for steps in source.alert_steps(start, end):
+        for _, steps in source.alert_steps(start, end):
             self._watch.known.take_all(one for one in steps if not self._watch.known.has(one))
 
     def _seal(self, steps: list[dict[str, Any]]) -> Run:

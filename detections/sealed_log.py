@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -62,8 +62,8 @@ class SealedLog:
         timeline.take(self.store, configs)
         return timeline
 
-    def alert_steps(self, start: int, end: int) -> Iterator[list[dict[str, object]]]:
-        """The alert events of entries [start, end), entry by entry, in the order of sealing."""
+    def alert_steps(self, start: int, end: int) -> Iterator[tuple[Append, list[dict[str, Any]]]]:
+        """Each of the entries [start, end) that holds alert events, with these in the order of sealing."""
         names = [name for name in ARROW_SCHEMA.names if name not in ("erased_leaf", "raw")]
         for entry in self.parsed(start, end):
             if not isinstance(entry, Append) or not any(ref.kinds.get("alert") for ref in entry.segments):
@@ -72,7 +72,7 @@ class SealedLog:
             stamps = {ref.path: stamp for ref in entry.segments if ref.kinds.get("alert")}
             for table in rows_of(self.store, self.state, stamps, names):
                 own = [row for row in table.to_pylist() if row["kind"] == "alert"]
-                yield sorted(own, key=lambda row: (row["record_offset"] or 0, row["part"] or 0))
+                yield entry, sorted(own, key=lambda row: (row["record_offset"] or 0, row["part"] or 0))
 
 
 def engine_position(state: LogState) -> int:

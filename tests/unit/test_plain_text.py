@@ -112,6 +112,7 @@ def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
         "detect test": ["detect", "test", str(registered)],
         "detect backtest": ["detect", "backtest", *url],
         "policy what-if": ["policy", "what-if", str(folder / EVIL), "--state", str(folder), *url],
+        "export ocsf": ["export", "ocsf", *url],
         "metrics": ["metrics", "--group", "tenant", *url],
         "alerts list": ["alerts", "list", "--status", "all", *url],
         "alerts show": ["alerts", "show", EVIL, *url],

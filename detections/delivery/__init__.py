@@ -1,0 +1,1 @@
+"""Alerts on their way to people: routes, what each is sent, and how far each has got."""

@@ -1,0 +1,71 @@
+"""What a route is sent: one message for an alert, as its receiver reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+
+from detections.delivery.ocsf import SEVERITIES, detection_finding
+from detections.delivery.routes import Route
+from ledger.format.manifest import instant
+from ledger.format.plain_text import plain
+
+_PAGER_SEVERITY: Final = {1: "info", 2: "info", 3: "warning", 4: "error", 5: "critical"}
+
+
+def message(route: Route, step: Mapping[str, Any], routing_key: str | None = None) -> bytes:
+    """One alert step in the route's form."""
+    return orjson.dumps(_FORMS[route.form](step, routing_key))
+
+
+def digest(route: Route, steps: Sequence[Mapping[str, Any]]) -> bytes:
+    """Alerts about what happened more than a day before they were sealed, in one message."""
+    return orjson.dumps({"kind": "digest", "route": route.name, "count": len(steps),
+                         "alerts": [_native(step, None) for step in steps[:1_000]]})  # fmt: skip
+
+
+def _native(step: Mapping[str, Any], _: str | None) -> dict[str, Any]:
+    own = {"topic", "topic_id", "partition", "record_offset", "part", "nonce", "raw", "erased_leaf", "masked"}
+    found: dict[str, Any] = {}
+    for name, value in step.items():
+        if value is not None and name not in own:
+            found[name] = instant(value) if isinstance(value, datetime) else value
+    found["attributes"] = orjson.loads(step.get("attributes") or "{}")
+    return found
+
+
+def _ocsf(step: Mapping[str, Any], _: str | None) -> dict[str, Any]:
+    return detection_finding(step)
+
+
+def _slack(step: Mapping[str, Any], _: str | None) -> dict[str, Any]:
+    # Names come from events: no mention, link or emphasis of the receiver's own markup survives.
+    return {
+        "text": _line(step).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"),
+        "mrkdwn": False,
+    }
+
+
+def _pagerduty(step: Mapping[str, Any], routing_key: str | None) -> dict[str, Any]:
+    over = step["outcome"] == "withdrawn"
+    rank = SEVERITIES.get(step.get("severity") or "", 3)
+    return {
+        "routing_key": routing_key, "event_action": "resolve" if over else "trigger",
+        "dedup_key": step["alert_id"],
+        "payload": {"summary": _line(step)[:1_024], "source": "decision-ledger",
+                    "severity": _PAGER_SEVERITY[rank], "custom_details": _native(step, None)},
+    }  # fmt: skip
+
+
+def _line(step: Mapping[str, Any]) -> str:
+    title = orjson.loads(step.get("attributes") or "{}").get("title") or step.get("rule_id")
+    return plain(
+        f"[{step.get('severity')}] {title}: {step.get('alert_key')} ({step.get('outcome')}, "
+        f"{step.get('count')} events) {step.get('reason') or ''}".rstrip()
+    )
+
+
+_FORMS: Final = {"native": _native, "ocsf": _ocsf, "slack": _slack, "pagerduty": _pagerduty}

@@ -1,0 +1,68 @@
+"""The thread that sends: a receiver that is slow or away never holds up the engine."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+
+from detections.delivery.post import PostRoom
+from ledger.format.manifest import Append, parse_instant
+
+LOOK_SECONDS: Final = 0.25
+LAST_SECONDS: Final = 10.0
+"""How long an engine that ends waits for what is due."""
+MAX_HANDED: Final = 10_000
+"""Entries that wait for the thread; then the engine waits for it."""
+
+log = structlog.get_logger()
+Steps = tuple[Append, list[dict[str, Any]]]
+
+
+class MailRound:
+    """Owns a post room; `hand_over` is called by the engine's thread, everything else happens in its own."""
+
+    def __init__(self, post: PostRoom, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._post = post
+        self._clock = clock
+        self._next = post.cursor
+        self._handed: queue.Queue[Steps] = queue.Queue(MAX_HANDED)
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="routes", daemon=True)
+        self._thread.start()
+
+    def hand_over(self, sealed_since: Callable[[int], Iterator[Steps]]) -> None:
+        """Take what was sealed since the last time."""
+        for entry, steps in sealed_since(self._next):
+            self._handed.put((entry, steps))
+            self._next = entry.index + 1
+
+    def close(self) -> None:
+        """Send what is due, and end."""
+        self._ending.set()
+        self._thread.join(LAST_SECONDS)
+        self._post.close()
+
+    def _serve(self) -> None:
+        while True:
+            ending = self._ending.is_set()
+            self._take()
+            try:
+                self._post.send(self._clock())
+            except Exception as error:  # noqa: BLE001 - a route must not end the others' thread
+                log.error("routes failed", error=f"{type(error).__name__}: {error}")
+            if ending:
+                return
+            self._ending.wait(LOOK_SECONDS)
+
+    def _take(self) -> None:
+        while True:
+            try:
+                entry, steps = self._handed.get_nowait()
+            except queue.Empty:
+                return
+            self._post.take(entry.index, parse_instant(entry.time), steps)

@@ -1,0 +1,111 @@
+"""Routes: where alerts go, by severity and tenant, in which form, and when they are held back."""
+
+from __future__ import annotations
+
+from datetime import datetime, time
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from detections.metrics.periods import zone
+from detections.rulebook.rule import LEVELS, Level
+from ledger.errors import UsageError
+from ledger.settings.yaml_file import read_yaml
+
+MAX_ROUTES: Final = 50
+Clock = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+
+
+class Quiet(BaseModel):
+    """Hours in which nothing below `except_level` is sent; what stands afterwards is sent then."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    begins: Clock
+    ends: Clock
+    tz: str = "UTC"
+    except_level: Level = "critical"
+
+    @model_validator(mode="after")
+    def _zone(self) -> Self:
+        try:
+            zone(self.tz)
+        except UsageError as error:
+            raise ValueError(error.message) from None
+        return self
+
+    def holds(self, now: datetime, level: str) -> bool:
+        """Whether an alert of this level waits at this time."""
+        if _rank(level) >= _rank(self.except_level):
+            return False
+        here = now.astimezone(ZoneInfo(self.tz)).time()
+        begins, ends = time.fromisoformat(self.begins), time.fromisoformat(self.ends)
+        return begins <= here < ends if begins <= ends else here >= begins or here < ends
+
+
+class Route(BaseModel):
+    """One way out. `tenants` None: the operator's, which alone gets alerts of several or unknown tenants."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    kind: Literal["webhook", "kafka"]
+    form: Literal["native", "ocsf", "slack", "pagerduty"] = "native"
+    level: Level = "low"
+    tenants: list[str] | None = None
+    quiet: Quiet | None = None
+    url: Annotated[str, StringConstraints(pattern=r"^https?://", max_length=2_000)] | None = None
+    secret_file: Path | None = None
+    routing_key_file: Path | None = None
+    bootstrap: str | None = None
+    topic: str | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.kind == "webhook" and (self.url is None or self.secret_file is None):
+            raise ValueError("a webhook has a url and a secret_file")
+        if self.kind == "kafka" and (self.bootstrap is None or self.topic is None):
+            raise ValueError("a topic has bootstrap and topic")
+        if self.kind == "kafka" and self.form not in ("native", "ocsf"):
+            raise ValueError("a topic takes the forms native and ocsf")
+        if (self.form == "pagerduty") != (self.routing_key_file is not None):
+            raise ValueError("the form pagerduty has a routing_key_file, and no other form has one")
+        return self
+
+    def takes(self, tenant: str | None, level: str) -> bool:
+        """Whether an alert of a tenant (None: several, or unknown) and level goes this way."""
+        at_home = self.tenants is None or (tenant is not None and tenant in self.tenants)
+        return at_home and _rank(level) >= _rank(self.level)
+
+
+class _Routes(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    routes: list[Route] = Field(min_length=1, max_length=MAX_ROUTES)
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        names = [one.name for one in self.routes]
+        if len(set(names)) != len(names):
+            raise ValueError("two routes have one name")
+        return self
+
+
+def read_routes(path: Path) -> list[Route]:
+    """The routes of a YAML file. Raises UsageError with the line of what is wrong."""
+    document = read_yaml(path)
+    try:
+        return _Routes.model_validate(document.value).routes
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        message = problem["msg"].removeprefix("Value error, ")
+        where = ".".join(str(part) for part in problem["loc"]) or "routes"
+        raise UsageError(
+            f"{path}:{document.line(problem['loc'])}: {where}: {message}.", "docs/detections.md shows a file."
+        ) from None
+
+
+def _rank(level: str) -> int:
+    return [*LEVELS].index(level) if level in LEVELS else 0
