@@ -16,7 +16,9 @@ import detections.cli
 import ingest.cli
 import issuer.cli
 import ledger.cli
+from detections.identities_cli import identities_list
 from ingest.adapters import adapter
+from issuer.identities_cli import identities_app
 from ledger.console import (
     ConfigOption,
     JsonOption,
@@ -236,6 +238,8 @@ ledger.cli.register(app)
 ingest.cli.register(app)
 issuer.cli.register(app)
 detections.cli.register(app)
+# Two packages speak of identities: what is registered, and what the ledger has seen.
+identities_app.command("list")(identities_list)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-CONFIGS: Final = ("rules", "rule-exceptions", "sources", "tiers", "exercises", "targets")
+CONFIGS: Final = ("rules", "rule-exceptions", "sources", "tiers", "exercises", "targets", "ownership")
 """What `config load` seals for detections."""
 VERDICTS: Final = {
     "false-positive": 1, "true-positive": 2, "disregard": 3, "suspicious": 4, "benign": 5, "test": 6,

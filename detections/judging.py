@@ -54,8 +54,20 @@ class RuleJudge:
 
     def floor_for(self, stretch: Stretch) -> datetime:
         """From where on the memory must hold rows to judge `stretch`."""
-        low = min(self.on_time.needs_from(stretch[0]), stretch[0])
+        sets = [self.on_time] if self.all is None and not self.memory.any_late else [self.on_time, self.all]
+        low = min(stretch[0], *(self._needed(hits, stretch) for hits in sets))
         return _less(low, self.force.bound.rule.window)
+
+    def covers(self, stretch: Stretch) -> bool:
+        """Whether all that its bucket rests on was found already."""
+        sets = [self.on_time, *(() if self.all is None else (self.all,))]
+        return all(hits.needs_from(stretch[0]) >= hits.covered_from for hits in sets)
+
+    def _needed(self, hits: Hits | None, stretch: Stretch) -> datetime:
+        """From where on `hits` has to be found anew."""
+        first = (hits or self.on_time).needs_from(stretch[0])
+        needed = max(first, _less(self.force.since, self.force.bound.support))
+        return needed if hits is None or needed < hits.covered_from else stretch[0]
 
     def find(self, stretch: Stretch) -> None:
         """Find anew what lies in `stretch`."""
@@ -99,13 +111,10 @@ class RuleJudge:
                 hits.forget_before(low)
 
     def _find(self, hits: Hits, stretch: Stretch, lateness: timedelta | None) -> None:
-        needed = max(hits.needs_from(stretch[0]), _less(self.force.since, self.force.bound.support))
-        low, high = stretch
-        if needed < hits.covered_from:
-            low, high = needed, max(high, min(hits.covered_from, END))
-            if hits.covered_from == END:
-                high = END
-            hits.covered_from = needed
+        low, high = self._needed(hits, stretch), stretch[1]
+        if low < hits.covered_from:
+            high = END if hits.covered_from == END else max(high, hits.covered_from)
+            hits.covered_from = min(low, hits.covered_from)
         high = min(high, self.force.until, self._ripe if self.force.bound.rule.settle is not None else END)
         hits.replace(low, high, lateness, self._due)
 

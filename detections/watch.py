@@ -172,7 +172,17 @@ class Watch:
         for judge in judges:
             judge.let_ripen(self.clocks.settle)
         by_judge = [
-            (judge, few(joined([*judge.touched(stretches, before, self.clocks.settle), *due])))
+            (
+                judge,
+                few(
+                    joined(
+                        [
+                            *judge.touched(stretches, before, self.clocks.settle),
+                            *(one for one in due if not judge.covers(one)),
+                        ]
+                    )
+                ),
+            )
             for judge in judges
         ]
         try:
@@ -181,7 +191,9 @@ class Watch:
                 for stretch in touched:
                     self._reach_back(judge.floor_for(stretch))
                     judge.find(stretch)
-            for buckets in joined(judge.buckets(one) for judge, touched in by_judge for one in touched):
+            for buckets in joined(
+                judge.buckets(one) for judge, touched in by_judge for one in (*touched, *due)
+            ):
                 answers: dict[str, Answer] = {}
                 for judge in judges:
                     for one in judge.answers(buckets).values():

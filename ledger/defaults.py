@@ -10,5 +10,7 @@ QUERY_SECONDS: Final = 60.0
 """How long one query may take."""
 LEFT_OVER_SECONDS: Final = 3_600.0
 """Left-overs that are younger may belong to a commit in flight."""
-CONFIG_NAMES: Final = ("classes", "rules", "rule-exceptions", "sources", "tiers", "exercises", "targets")
+CONFIG_NAMES: Final = (
+    "classes", "rules", "rule-exceptions", "sources", "tiers", "exercises", "targets", "ownership",
+)  # fmt: skip
 """What `config load` seals: retention classes, and what detections go by."""

@@ -64,6 +64,17 @@ class RuleException(_Record):
     expires_at: Time
 
 
+class Ownership(_Record):
+    """Who answers for one principal: the fields of the registry of agents."""
+
+    id: Name
+    owner: Name
+    system: Name
+    purposes: list[Name] = Field(min_length=1, max_length=100)
+    environment: Name
+    credential_type: Name
+
+
 Sources = dict[Name, SourceSettings]
 Tiers = dict[Name, Literal["low", "medium", "high"]]
 
@@ -79,6 +90,7 @@ _KINDS: Final[dict[str, TypeAdapter[Any]]] = {
     "tiers": TypeAdapter(Annotated[Tiers, Field(max_length=MAX_RECORDS)]),
     "exercises": TypeAdapter(Annotated[list[Exercise], Field(max_length=MAX_RECORDS)]),
     "rule-exceptions": TypeAdapter(Annotated[list[RuleException], Field(max_length=MAX_RECORDS)]),
+    "ownership": TypeAdapter(Annotated[list[Ownership], Field(max_length=MAX_RECORDS)]),
     "targets": TypeAdapter(dict[Annotated[str, AfterValidator(_metric)], Annotated[float, Field(ge=0)]]),
     "rules": TypeAdapter(Annotated[list[Rule], Field(max_length=500)]),
 }

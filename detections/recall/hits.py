@@ -86,8 +86,17 @@ class Hits:
             given |= {"answer_low": low, "answer_high": high, "answer_due": due}
             cursor.execute(f"SET max_execution_time = {MAX_SECONDS * 1_000:.0f}")
             drop = "" if rule.missing == "keep" else " AND len(list_filter(key, lambda k: k IS NULL)) = 0"
+            found = self.bound.select()
+            if self.bound.counts:
+                # Of what supports, only that which supports something: a deny alone is not kept.
+                found = (
+                    f"SELECT * FROM (SELECT *, bool_or(completes) OVER (PARTITION BY key ORDER BY time"
+                    f" RANGE BETWEEN CURRENT ROW AND $answer_window FOLLOWING) AS counts FROM ({found}))"
+                    " WHERE counts"
+                )
+                given["answer_window"] = self.bound.support
             cursor.execute(
-                f"CREATE TEMP TABLE answer AS SELECT * FROM ({self.bound.select()})"
+                f"CREATE TEMP TABLE answer AS SELECT * FROM ({found})"
                 " WHERE time >= $answer_low AND time < $answer_high"
                 f" AND (NOT deadline OR time < $answer_due){drop} LIMIT {MAX_ROWS + 1}",
                 given,

@@ -28,4 +28,4 @@ class InForce:
     def horizon(self) -> timedelta:
         """How long rows may be needed after the settle clock passed them."""
         rule = self.bound.rule
-        return rule.window + rule.waits + rule.lateness
+        return rule.window + self.bound.support + rule.waits + rule.lateness

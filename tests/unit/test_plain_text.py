@@ -120,6 +120,7 @@ def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
         "alerts resolve": ["alerts", "resolve", EVIL, *url],
         "alerts dismiss": ["alerts", "dismiss", EVIL, *url, "--comment", EVIL],
         "config load": ["config", "load", f"x{EVIL}", str(sample), *url],
+        "identities list": ["identities", "list", *url],
         "identities check": ["identities", "check", str(agents)],
         "issuer init": ["issuer", "init", str(folder / EVIL)],
         "issuer policy test": ["issuer", "policy", "test", str(folder / EVIL / "policies" / "agents-1")],

@@ -1,0 +1,145 @@
+"""The identity map, derived from the ledger: who acts where, through whom, with which credentials.
+
+Joined to the ownership that was sealed (`config load ownership`). What needs a look comes first: identities
+without an owner, in several environments, with static credentials, or silent for long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from detections.configs.models import Ownership
+from ledger.format.manifest import instant
+from ledger.format.scopes import covers
+from ledger.reader import Ledger
+
+FLAGS: Final = ("unowned", "shared", "static", "dormant", "elsewhere", "unused-scopes")
+"""What is told of an identity, the gravest first; `elsewhere`: in another environment than is registered."""
+_LISTS: Final = ("environments", "tenants", "credential_types", "sources", "acts_for", "audiences")
+_MAP: Final = """
+WITH acts AS (
+    SELECT coalesce(delegated_actor, actor) AS principal, * FROM events
+    WHERE kind IN ('decision', 'action', 'issuance')
+)
+SELECT principal, min(time) AS first_seen, max(time) AS last_seen, count(*) AS events,
+       list_sort(list_distinct(list(environment) FILTER (environment IS NOT NULL))) AS environments,
+       list_sort(list_distinct(list(tenant) FILTER (tenant IS NOT NULL))) AS tenants,
+       list_sort(list_distinct(list(credential_type) FILTER (credential_type IS NOT NULL)))
+           AS credential_types,
+       list_sort(list_distinct(list(source))) AS sources,
+       list_sort(list_distinct(list(delegation[len(delegation) - 1]) FILTER (len(delegation) > 1)))[1:50]
+           AS acts_for,
+       list_sort(list_distinct(list(audience) FILTER (audience IS NOT NULL)))[1:50] AS audiences
+FROM acts WHERE principal IS NOT NULL
+GROUP BY principal ORDER BY principal
+"""
+_SCOPES: Final = """
+WITH acts AS (
+    SELECT coalesce(delegated_actor, actor) AS principal, time, kind, scopes, required_scopes FROM events
+    WHERE kind IN ('decision', 'action', 'issuance')
+), held AS (
+    SELECT principal, scope, max(time) AS last_held
+    FROM (SELECT principal, time, unnest(scopes) AS scope FROM acts) GROUP BY principal, scope
+), used AS (
+    SELECT principal, scope, max(time) AS last_used
+    FROM (SELECT principal, time, unnest(required_scopes) AS scope FROM acts WHERE kind = 'action')
+    GROUP BY principal, scope
+)
+SELECT 'held' AS what, principal, scope, last_held AS time FROM held
+UNION ALL SELECT 'used', principal, scope, last_used FROM used
+"""
+_PATHS: Final = """
+SELECT source AS issuer, coalesce(delegated_actor, actor) AS principal, audience AS tool, credential_type,
+       count(*) AS issued, max(time) AS last_issued
+FROM issuances
+WHERE decision = 'allow' AND audience IS NOT NULL AND coalesce(delegated_actor, actor) IS NOT NULL
+GROUP BY ALL ORDER BY issuer, principal, tool, credential_type
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class MapChoice:
+    """After how many days without a sign an identity is dormant and a scope is unused."""
+
+    days: int = 30
+    at: int | None = None
+
+
+def identity_map(
+    ledger: Ledger, ownership: Mapping[str, Ownership], choice: MapChoice
+) -> list[dict[str, Any]]:
+    """Every principal that acted or is registered, those that need a look first."""
+    query = ledger.query(choice.at)
+    rows = query.trusted(_MAP).to_pylist()
+    unused = _unused(query.trusted(_SCOPES).to_pylist(), ledger.as_of(choice.at).clock, choice.days)
+    now = ledger.as_of(choice.at).clock
+    found = [_identity(row, ownership.get(row["principal"]), unused, now, choice.days) for row in rows]
+    seen = {row["principal"] for row in rows}
+    found += [_never_seen(name, one) for name, one in ownership.items() if name not in seen]
+    found.sort(key=lambda one: (*(flag not in one["flags"] for flag in FLAGS), one["principal"]))
+    return found
+
+
+def credential_paths(ledger: Ledger, at: int | None = None) -> list[dict[str, Any]]:
+    """From which issuer each principal got credentials for which tool."""
+    return [_plain(row) for row in ledger.query(at).trusted(_PATHS).to_pylist()]
+
+
+def _identity(
+    row: dict[str, Any], owned: Ownership | None, unused: Mapping[str, list[str]], now: datetime, days: int
+) -> dict[str, Any]:
+    row |= {name: row[name] or [] for name in _LISTS}
+    kind = row["principal"].partition(":")[0]
+    person = kind == "user"
+    flags = []
+    if owned is None and not person:
+        flags.append("unowned")
+    if len(row["environments"]) > 1 and not person:
+        flags.append("shared")
+    if "static" in row["credential_types"]:
+        flags.append("static")
+    if now - row["last_seen"] > timedelta(days=days):
+        flags.append("dormant")
+    if owned is not None and set(row["environments"]) - {owned.environment}:
+        flags.append("elsewhere")
+    scopes = unused.get(row["principal"], [])
+    if scopes and not person:
+        flags.append("unused-scopes")
+    return {
+        **_plain(row), "kind": kind, "owner": owned.owner if owned else None,
+        "system": owned.system if owned else None, "purposes": list(owned.purposes) if owned else [],
+        "unused_scopes": scopes[:200], "flags": flags,
+    }  # fmt: skip
+
+
+def _never_seen(name: str, owned: Ownership) -> dict[str, Any]:
+    return {
+        "principal": name, "kind": name.partition(":")[0], "owner": owned.owner, "system": owned.system,
+        "purposes": list(owned.purposes), "first_seen": None, "last_seen": None, "events": 0,
+        "environments": [], "tenants": [], "credential_types": [], "sources": [], "acts_for": [],
+        "audiences": [], "unused_scopes": [], "flags": ["dormant"],
+    }  # fmt: skip
+
+
+def _unused(rows: Iterable[Mapping[str, Any]], now: datetime, days: int) -> dict[str, list[str]]:
+    """By principal, the scopes that it held in the last `days` and that no action of it needed in them."""
+    since = now - timedelta(days=days)
+    held: dict[str, set[str]] = {}
+    used: dict[str, set[str]] = {}
+    for row in rows:
+        if row["principal"] is not None and row["time"] >= since:
+            place = held if row["what"] == "held" else used
+            place.setdefault(row["principal"], set()).add(row["scope"])
+    return {
+        name: sorted(
+            scope for scope in scopes if not any(covers(scope, one) for one in used.get(name, set()))
+        )
+        for name, scopes in held.items()
+    }
+
+
+def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: instant(one) if isinstance(one, datetime) else one for name, one in row.items()}
