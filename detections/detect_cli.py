@@ -45,6 +45,9 @@ def detect_run(
     cursors: Annotated[
         Path | None, typer.Option("--cursors", help="Where it is kept how far each route has got.")
     ] = None,
+    listen: Annotated[
+        str | None, typer.Option("--metrics-listen", help="Serve figures for Prometheus at HOST:PORT.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge every entry as it comes, and seal the alerts that result; Ctrl-C ends it.
@@ -59,7 +62,9 @@ def detect_run(
     from detections.delivery.post import PostRoom
     from detections.delivery.routes import read_routes
     from detections.engine import Engine
+    from detections.meters import EngineMeters
     from detections.stopping import stopped_by_signals
+    from ledger.meters import serve_meters
     from ledger.writer import Writer
 
     configure_logs(shared.verbose)
@@ -69,12 +74,18 @@ def detect_run(
     _seal_rules(writer)
     engine = Engine(writer)
     folder = cursors or signing.path.with_name(f"{signing.path.name}.routes")
-    mail = MailRound(PostRoom(known, folder, writer.state.size)) if known else None
+    post = PostRoom(known, folder, writer.state.size) if known else None
+    mail = MailRound(post) if post is not None else None
+    meters = EngineMeters(engine, post) if listen is not None else None
+    stop_meters = serve_meters(listen, meters.registry) if listen and meters else None
     steps = 0
     try:
         with stopped_by_signals() as stopped:
             while not stopped():
+                begun = time.perf_counter()
                 run = engine.run()
+                if run is not None and meters is not None:
+                    meters.ran(run, time.perf_counter() - begun)
                 if mail is not None:
                     mail.hand_over(engine.sealed_since)
                 if run is not None:
@@ -86,6 +97,8 @@ def detect_run(
                     time.sleep(WAIT_SECONDS)
         troubles = {name: one.message for name, one in engine.watch.troubles.items()}
     finally:
+        if stop_meters is not None:
+            stop_meters()
         if mail is not None:
             mail.close()
         engine.close()

@@ -6,6 +6,7 @@ same settled alerts, however they are cut into runs (docs/detections.md).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -71,6 +72,8 @@ class Watch:
     clocks: Clocks = field(default_factory=Clocks)
     size: int = 0
     troubles: dict[str, RuleTrouble] = field(default_factory=dict)
+    rule_seconds: dict[str, float] = field(default_factory=dict)
+    """What each rule took in the last run; for people, no answer depends on it."""
 
     def __post_init__(self) -> None:
         self._stamps: dict[str, Stamp] = {}
@@ -114,7 +117,9 @@ class Watch:
         steps: list[dict[str, Any]] = []
         for rule_id in dict.fromkeys(judge.force.id for judge in self._judges):
             judges = [judge for judge in self._judges if judge.force.id == rule_id]
+            begun = time.perf_counter()
             steps += self._run(rule_id, judges, stretches, before)
+            self.rule_seconds[rule_id] = time.perf_counter() - begun
         self._trim()
         return steps
 

@@ -15,6 +15,7 @@ from ingest.http_cli import ingest_http
 from ingest.ingestion import (
     FormatOption,
     IntakeOption,
+    MetersOption,
     RowsOption,
     SecondsOption,
     WriterOption,
@@ -146,6 +147,7 @@ def ingest_kafka(
     ] = None,
     intake: IntakeOption = None,
     writer_name: WriterOption = None,
+    listen: MetersOption = None,
     batch_rows: RowsOption = BATCH_ROWS,
     batch_seconds: SecondsOption = BATCH_SECONDS,
     ledger: LedgerOption = None,
@@ -186,7 +188,8 @@ def ingest_kafka(
         ),
         position,
     )
-    ingested(source, reader, writer, settings, Pace(rows=batch_rows, seconds=batch_seconds), as_json=as_json)
+    pace = Pace(rows=batch_rows, seconds=batch_seconds)
+    ingested(source, reader, writer, settings, pace, as_json=as_json, listen=listen)
 
 
 @ingest_app.command("check")

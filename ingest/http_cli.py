@@ -11,6 +11,7 @@ from ingest.defaults import BATCH_ROWS, BATCH_SECONDS
 from ingest.ingestion import (
     FormatOption,
     IntakeOption,
+    MetersOption,
     RowsOption,
     SecondsOption,
     WriterOption,
@@ -43,6 +44,7 @@ def ingest_http(
     format_: FormatOption = "native",
     intake: IntakeOption = None,
     writer_name: WriterOption = None,
+    meters: MetersOption = None,
     batch_rows: RowsOption = BATCH_ROWS,
     batch_seconds: SecondsOption = BATCH_SECONDS,
     ledger: LedgerOption = None,
@@ -78,7 +80,7 @@ def ingest_http(
         note(f"Listening on http://{host}:{listener.port}/events")
         try:
             pace = Pace(rows=batch_rows, seconds=batch_seconds)
-            ingested(source, reader, writer, settings, pace, as_json=as_json)
+            ingested(source, reader, writer, settings, pace, as_json=as_json, listen=meters)
         finally:
             listener.stop()
     finally:

@@ -6,7 +6,7 @@ import contextlib
 import secrets
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -20,8 +20,10 @@ from ledger.errors import UsageError
 if TYPE_CHECKING:
     from ingest.decoded import Adapter
     from ingest.intakes import IntakeSettings
+    from ingest.meters import IngestMeters
     from ingest.pipeline import Pace, Pipeline, Totals
     from ingest.sources import Source
+    from ledger.format.manifest import Append
     from ledger.writer import Writer
 
 
@@ -29,14 +31,18 @@ FormatOption = Annotated[str, typer.Option("--format", help=f"One of {', '.join(
 IntakeOption = Annotated[
     Path | None, typer.Option("--intake", help="A TOML file: what this intake may deliver, and mappings.")
 ]
+MetersOption = Annotated[
+    str | None, typer.Option("--metrics-listen", help="Serve figures for Prometheus at HOST:PORT.")
+]
 WriterOption = Annotated[str | None, typer.Option("--writer", help="This worker's name in the log.")]
 RowsOption = Annotated[int, typer.Option(help="Seal a batch at so many messages.", min=1)]
 SecondsOption = Annotated[float, typer.Option(help="Seal a batch after so many seconds.", min=0.01)]
 
 
 def ingested(
-    source: Source, reader: Adapter, writer: Writer, settings: IntakeSettings, pace: Pace, *, as_json: bool
-) -> Totals:
+    source: Source, reader: Adapter, writer: Writer, settings: IntakeSettings, pace: Pace, *, as_json: bool,
+    listen: str | None = None,
+) -> Totals:  # fmt: skip
     """Everything that the source gives, sealed and reported; SIGTERM and Ctrl-C end it early and in order.
 
     Raises:
@@ -53,7 +59,11 @@ def ingested(
     show = sys.stderr.isatty() and not as_json and not shared.json
     sampled = SampledAdapter(reader)
 
-    def committed(_: object, totals: Totals) -> None:
+    meters, stop_meters = _meters(source, listen)
+
+    def committed(entry: Append, totals: Totals) -> None:
+        if meters is not None:
+            meters.committed(entry, pipeline.commit_seconds)
         if show:
             sys.stderr.write(f"\r{totals.events:,} events in {totals.commits:,} commits")
             sys.stderr.flush()
@@ -69,7 +79,10 @@ def ingested(
         on_commit=committed,
     )
     with _graceful(pipeline):
-        totals = pipeline.run()
+        try:
+            totals = pipeline.run()
+        finally:
+            stop_meters()
     maintenance.finish()
     if show:
         sys.stderr.write("\n")
@@ -91,6 +104,17 @@ def ingested(
             "`decision-ledger deadletters list`.",
         )
     return totals
+
+
+def _meters(source: Source, listen: str | None) -> tuple[IngestMeters | None, Callable[[], None]]:
+    """What is counted, served at `listen`; nothing where that is None."""
+    if listen is None:
+        return None, lambda: None
+    from ingest.meters import IngestMeters
+    from ledger.meters import serve_meters
+
+    meters = IngestMeters(source)
+    return meters, serve_meters(listen, meters.registry)
 
 
 @contextlib.contextmanager

@@ -132,6 +132,8 @@ class Pipeline:
         self.clock = clock
         self.on_commit = on_commit
         self.totals = Totals()
+        self.commit_seconds = 0.0
+        """What the last commit took."""
         self._stop = threading.Event()
         self._handed: queue.Queue[_Batch | None] = queue.Queue(maxsize=1)
         self._fenced: queue.SimpleQueue[tuple[OffsetKey, int, int]] = queue.SimpleQueue()
@@ -283,7 +285,9 @@ class Pipeline:
                 self._handed.task_done()
 
     def _seal(self, batch: _Batch) -> None:
+        begun = time.perf_counter()
         outcome = self.writer.commit(batch.stretches)
+        self.commit_seconds = time.perf_counter() - begun
         for entry in outcome.entries:
             self.totals.add(entry)
             for row in entry.offsets:
