@@ -20,7 +20,7 @@ from detections.configs.timeline import Timeline
 from detections.sealed_log import SealedLog, engine_position
 from detections.watch import RuleTrouble, Watch
 from ledger.events import ARROW_SCHEMA
-from ledger.format.manifest import Append, Config, Entry, OffsetKey, parse_instant
+from ledger.format.manifest import Append, Config, Entry, Erase, Expire, OffsetKey, parse_instant
 from ledger.format.state import ENGINE_TOPIC
 from ledger.format.tiles import BUNDLE_WIDTH
 from ledger.log.commit_log import read_entries
@@ -118,13 +118,13 @@ class Engine:
         return SealedLog(self.writer.store, self.writer.state, _Entries(self.writer, size))
 
     def _changes_rules(self, entries: Sequence[Entry]) -> bool:
-        return any(isinstance(entry, Config) and is_ours(entry.name) for entry in entries)
+        return any(_rebuilds(entry) for entry in entries)
 
     def _up_to_change(self, entries: Sequence[Entry]) -> list[Entry]:
         """The entries before the first that changes what detections go by."""
         found: list[Entry] = []
         for entry in entries:
-            if isinstance(entry, Config) and is_ours(entry.name):
+            if _rebuilds(entry):
                 break
             found.append(entry)
         return found
@@ -133,7 +133,7 @@ class Engine:
         """Take in configurations, and judge anew all from the time at which they came into force."""
         source = self._log(size)
         entries = list(source.parsed(self._read, size))
-        count = next((n for n, one in enumerate(entries) if not isinstance(one, Config)), len(entries))
+        count = next((n for n, one in enumerate(entries) if not _rebuilds(one)), len(entries))
         fresh = [(parse_instant(entry.time), entry) for entry in entries[:count] if isinstance(entry, Config)]
         changed = self._timeline.take(self.writer.store, fresh)
         known = self._watch.known
@@ -202,6 +202,11 @@ def derived(steps: Sequence[Mapping[str, Any]], start: int, end: int) -> Stretch
         np.full(count, ACCEPTED, np.uint8), pa.Table.from_pylist(rows, ARROW_SCHEMA),
         np.arange(count, dtype=np.int64), derived=True,
     )  # fmt: skip
+
+
+def _rebuilds(entry: Entry) -> bool:
+    """Whether what is remembered is made anew: other rules, or rows that are gone (no alert is amended)."""
+    return isinstance(entry, Erase | Expire) or (isinstance(entry, Config) and is_ours(entry.name))
 
 
 def _is_derived(entry: Entry) -> bool:

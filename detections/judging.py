@@ -9,13 +9,16 @@ from itertools import pairwise
 from typing import Final
 
 from detections.alerting.alert import Answer
-from detections.recall.hits import Hits, bucket_start
+from detections.recall.hits import Hits, TooManyRows, bucket_start
 from detections.recall.memory import END, START, Memory
 from detections.rulebook.in_force import InForce
 
 Stretch = tuple[datetime, datetime]
 """Times [low, high)."""
 _INSTANT: Final = timedelta(microseconds=1)
+SHORTEST: Final = timedelta(seconds=1)
+LONGEST_WAIT: Final = timedelta(days=401)
+"""No deadline lies further behind the newest row than a rule's spans of time may be."""
 MOST_STRETCHES: Final = 3
 """Stretches that a rule judges in one run: a query for each costs more than the rows between them."""
 
@@ -116,7 +119,19 @@ class RuleJudge:
             high = END if hits.covered_from == END else max(high, hits.covered_from)
             hits.covered_from = min(low, hits.covered_from)
         high = min(high, self.force.until, self._ripe if self.force.bound.rule.settle is not None else END)
-        hits.replace(low, high, lateness, self._due)
+        self._find_in_parts(hits, (low, min(high, self.memory.newest + LONGEST_WAIT)), lateness)
+
+    def _find_in_parts(self, hits: Hits, stretch: Stretch, lateness: timedelta | None) -> None:
+        """In halves where a stretch gives too much at once: a flood must not blind a rule."""
+        low, high = stretch
+        try:
+            hits.replace(low, high, lateness, self._due)
+        except TooManyRows:
+            if high - low <= SHORTEST:
+                raise
+            middle = low + (high - low) / 2
+            self._find_in_parts(hits, (low, middle), lateness)
+            self._find_in_parts(hits, (middle, high), lateness)
 
     def _answers(self, hits: Hits, low: datetime, high: datetime, *, late: bool) -> list[Answer]:
         return [Answer(self.force.bound.rule, found, late) for found in hits.found(low, high)]

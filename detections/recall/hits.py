@@ -25,6 +25,10 @@ MAX_SECONDS: Final = 20.0
 _ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+class TooManyRows(UsageError):
+    """A stretch gives more rows than are taken at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """All that hits say of one key and bucket. `evidence` are the first MAX_EVIDENCE references."""
@@ -103,8 +107,8 @@ class Hits:
             )
             count = _one(cursor, "SELECT count(*) FROM answer")
             if count > MAX_ROWS:
-                raise UsageError(
-                    f"{rule.id} answers with more than {MAX_ROWS:,} rows in one run.",
+                raise TooManyRows(
+                    f"{rule.id} answers with more than {MAX_ROWS:,} rows about one second.",
                     "A rule that matches so much tells nothing: narrow its query.",
                 )
             self._excuse(cursor)

@@ -1,6 +1,6 @@
 """What is remembered of a ledger's rows, in one in-memory database.
 
-`recent` holds the rows from `floor` on, `kept` those of the kinds that are few, and one table for each
+Chunks hold the rows from `floor` on, `kept` those of the kinds that are few, and one table for each
 sighting. A row carries how late it came: the settle clock before its entry less its own time, in
 microseconds, and the smallest number for rows that are on time whenever they come.
 """
@@ -8,7 +8,7 @@ microseconds, and the smallest number for rows that are on time whenever they co
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -42,7 +42,8 @@ AHEAD: Final = timedelta(minutes=5)
 """Rows further ahead of their entry are counted, and judged by no rule."""
 END: Final = datetime(9999, 12, 31, tzinfo=UTC)
 START: Final = datetime(1, 1, 1, tzinfo=UTC)
-_TABLES: Final = ("recent", "kept")
+MOST_CHUNKS: Final = 12
+"""Tables that recent rows lie in; then the smaller ones become one."""
 _KIND_OF: Final = {
     **{view: (kind, "recent") for kind, view in STRETCH_KINDS.items()},
     **{view: (kind, "kept") for kind, view in KEPT_KINDS.items()},
@@ -56,6 +57,16 @@ class Bounds:
     low: datetime
     high: datetime
     lateness: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """A table of recent rows, and between which times they lie, both included."""
+
+    name: str
+    rows: int
+    low: datetime
+    high: datetime
 
 
 class Memory:
@@ -79,8 +90,9 @@ class Memory:
         self._database.execute("SET GLOBAL TimeZone = 'UTC'")
         columns = ", ".join(f'"{name}" {SQL_TYPES[name]}' for name in self.columns)
         extra = "network VARCHAR, agentic BOOLEAN, drill BOOLEAN, late BIGINT"
-        for table in _TABLES:
-            self._database.execute(f"CREATE TABLE {table} ({columns}, {extra})")
+        self._database.execute(f"CREATE TABLE kept ({columns}, {extra})")
+        self._chunks: list[_Chunk] = []
+        self._made = 0
         for one in self.sightings:
             keys = ", ".join(f"{name} {_key_type(name)}" for name, _ in one.keys)
             self._database.execute(
@@ -150,9 +162,15 @@ class Memory:
 
     def forget_before(self, floor: datetime) -> None:
         """Drop recent rows before `floor`."""
-        if floor > self.floor:
-            self._database.execute("DELETE FROM recent WHERE time < $1", [floor])
-            self.floor = floor
+        if floor <= self.floor:
+            return
+        self.floor = floor
+        for chunk in [one for one in self._chunks if one.low < floor]:
+            self._chunks.remove(chunk)
+            if chunk.high < floor:
+                self._database.execute(f"DROP TABLE {chunk.name}")
+            else:
+                self._rewrite([chunk], floor)
 
     def _judged(self, rows: pa.Table) -> pa.Table:
         unseen = pc.is_in(rows["kind"], pa.array(UNSEEN_KINDS))
@@ -182,10 +200,9 @@ class Memory:
             if not only_recent:
                 cursor.execute(f"INSERT INTO kept SELECT * FROM rows WHERE kind IN ({kinds})")
             # Old rows that nobody asked for yet are read again when somebody does.
-            cursor.execute(
-                f"INSERT INTO recent SELECT * FROM rows WHERE kind NOT IN ({kinds}) AND time >= $1",
-                [self.floor if self.floor != END else START],
-            )
+            floor = self.floor if self.floor != END else START
+            wanted = f"kind NOT IN ({kinds}) AND time >= {_literal(floor)}"
+            self._keep_chunk(cursor, f"SELECT * FROM rows WHERE {wanted}")
             if not only_recent:
                 for one in self.sightings:
                     self._see(cursor, one)
@@ -193,27 +210,68 @@ class Memory:
         finally:
             cursor.close()
 
+    def _keep_chunk(self, cursor: duckdb.DuckDBPyConnection, select: str) -> None:
+        """A table of its own for new rows: adding to a large one costs far more than making a small one."""
+        chunk = self._make(cursor, select)
+        if chunk is not None:
+            self._chunks.append(chunk)
+        if len(self._chunks) > MOST_CHUNKS:
+            small = sorted(self._chunks, key=lambda one: one.rows)[:MOST_CHUNKS]
+            self._chunks = [one for one in self._chunks if one not in small]
+            self._rewrite(small, self.floor if self.floor != END else START)
+
+    def _rewrite(self, chunks: Sequence[_Chunk], floor: datetime) -> None:
+        """One table in place of several, without what lies before `floor`."""
+        rows = " UNION ALL ".join(f"SELECT * FROM main.{one.name}" for one in chunks)
+        cursor = self._database.cursor()
+        try:
+            chunk = self._make(cursor, f"SELECT * FROM ({rows}) WHERE time >= {_literal(floor)}")
+            for one in chunks:
+                cursor.execute(f"DROP TABLE main.{one.name}")
+        finally:
+            cursor.close()
+        if chunk is not None:
+            self._chunks.append(chunk)
+
+    def _make(self, cursor: duckdb.DuckDBPyConnection, select: str) -> _Chunk | None:
+        self._made += 1
+        name = f"recent_{self._made}"
+        cursor.execute(f"CREATE TABLE main.{name} AS {select}")
+        found = cursor.sql(f"SELECT count(*) AS n, min(time) AS low, max(time) AS high FROM main.{name}")
+        row = found.to_arrow_table().to_pylist()[0]
+        if row["n"]:
+            return _Chunk(name, row["n"], row["low"], row["high"])
+        cursor.execute(f"DROP TABLE main.{name}")
+        return None
+
+    def _tables(self, low: datetime, high: datetime) -> list[str]:
+        """The tables that may hold recent rows of [low, high); at least one, so that columns are known."""
+        found = [f"main.{one.name}" for one in self._chunks if one.low < high and one.high >= low]
+        return found or ["(SELECT * FROM main.kept WHERE false)"]
+
     def _drop_known(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """Rows come once: what is equal in all that is kept was sealed twice, long apart."""
-        span = cursor.execute("SELECT epoch_us(min(time)), epoch_us(max(time)) FROM rows").fetchone()
-        within = "time >= make_timestamptz($1) AND time <= make_timestamptz($2)"
+        span = cursor.sql("SELECT min(time) AS low, max(time) AS high FROM rows").to_arrow_table()
+        low, high = span.to_pylist()[0].values()
+        if low is None:
+            return
+        end = high + timedelta(microseconds=1)
+        tables, within = [*self._tables(low, end), "main.kept"], _span(low, end)
         known = " UNION ALL ".join(
-            f"SELECT time, source, event_id FROM {table} WHERE {within}" for table in _TABLES
+            f"SELECT time, source, event_id FROM {table} WHERE {within}" for table in tables
         )
         again = cursor.execute(
             f"SELECT count(*) FROM rows SEMI JOIN ({known}) k"
-            " ON rows.time = k.time AND rows.source = k.source AND rows.event_id = k.event_id",
-            span,
+            " ON rows.time = k.time AND rows.source = k.source AND rows.event_id = k.event_id"
         ).fetchone()
         if again is None or not again[0]:
             return
         columns = [*self.columns, "network"]
         same = " AND ".join(f'rows."{name}" IS NOT DISTINCT FROM k."{name}"' for name in columns)
-        for table in _TABLES:
+        for table in tables:
             cursor.execute(
                 "CREATE OR REPLACE TEMP TABLE rows AS SELECT rows.* FROM rows"
-                f" ANTI JOIN (SELECT * FROM {table} WHERE {within}) k ON {same}",
-                span,
+                f" ANTI JOIN (SELECT * FROM {table} WHERE {within}) k ON {same}"
             )
 
     def _see(self, cursor: duckdb.DuckDBPyConnection, one: Sighting) -> None:
@@ -245,18 +303,25 @@ class Memory:
         """SQL for the rows that evidence may name: those of [low, high), and all that are kept."""
         columns = ", ".join(f'"{name}"' for name in BASE_COLUMNS)
         ref = f"{columns}, drill, {DERIVED['ref'][0]} AS ref"
-        return f"SELECT {ref} FROM main.recent WHERE {_span(low, high)} UNION ALL SELECT {ref} FROM main.kept"
+        recent = [f"SELECT {ref} FROM {one} WHERE {_span(low, high)}" for one in self._tables(low, high)]
+        return " UNION ALL ".join([*recent, f"SELECT {ref} FROM main.kept"])
 
     def _view(self, name: str, bounds: Bounds) -> str:
         late = "" if bounds.lateness is None else f" AND late <= {_us(bounds.lateness)}"
         span = f"{_span(bounds.low, bounds.high)}{late}"
         if name in _KIND_OF:
             kind, table = _KIND_OF[name]
-            within = span if table == "recent" else f"true{late}"
-            return f"SELECT {self._columns_shown()} FROM main.{table} WHERE kind = '{kind}' AND {within}"
+            shown = self._columns_shown()
+            if table == "kept":
+                return f"SELECT {shown} FROM main.kept WHERE kind = '{kind}'{late}"
+            return " UNION ALL ".join(
+                f"SELECT {shown} FROM {one} WHERE kind = '{kind}' AND {span}"
+                for one in self._tables(bounds.low, bounds.high)
+            )
         if name == "events":
             shown = self._columns_shown()
-            return " UNION ALL ".join(f"SELECT {shown} FROM main.{one} WHERE {span}" for one in _TABLES)
+            tables = [*self._tables(bounds.low, bounds.high), "main.kept"]
+            return " UNION ALL ".join(f"SELECT {shown} FROM {one} WHERE {span}" for one in tables)
         if name == EDGES:
             columns = ", ".join(EDGE_COLUMNS)
             return (

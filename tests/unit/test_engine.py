@@ -240,8 +240,9 @@ FAILING = GOOD.replace("every-deny", "failing").replace(
 )
 GREEDY = GOOD.replace("every-deny", "greedy").replace(
     "SELECT principal, time, ref AS evidence FROM decisions WHERE decision = 'deny'",
-    "SELECT a.principal, a.time, a.ref AS evidence FROM decisions a, decisions b, decisions c, decisions d"
-    " WHERE a.decision = 'deny'",
+    "SELECT principal, time, ref AS evidence FROM decisions WHERE decision = 'deny' AND 0 < ("
+    "SELECT count(DISTINCT a.ref || b.ref || c.ref || d.ref) FROM decisions a, decisions b, decisions c,"
+    " decisions d)",
 )
 
 
@@ -375,4 +376,35 @@ def test_evidence_is_bounded_and_its_count_is_not(made: Made, tmp_path: Path) ->
                for n in np.arange(3_000).tolist()])  # fmt: skip
     (alert,) = firm.judge(engine)
     assert (alert["count"], len(alert["evidence"])) == (3_000, 1_000)
+    firm.close()
+
+
+def test_a_flood_is_judged_in_parts_and_blinds_no_rule(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detections.recall.hits.MAX_ROWS", 50)
+    firm = Firm(made)
+    firm.load_rule(GOOD, tmp_path)
+    engine = firm.engine()
+    firm.send(_denies(made, 250))
+    assert [one["count"] for one in firm.judge(engine)] == [250]
+    now = made.clock.now
+    firm.send([{"time": now, "decision": "deny", "actor": f"user:{n}"} for n in range(60)])
+    firm.judge(engine)
+    assert "about one second" in engine.watch.troubles["every-deny"].message
+    firm.close()
+
+
+def test_recent_rows_are_kept_in_few_tables_and_none_is_lost(made: Made, tmp_path: Path) -> None:
+    firm = Firm(made)
+    firm.load_rule(GOOD.replace("suppress: 1h", "suppress: 1h\nwindow: 2h"), tmp_path)
+    engine = firm.engine()
+    for number in range(40):
+        made.clock.advance(60)
+        firm.send(_denies(made, 3, delegated_actor=f"agent:{number % 7}"))
+        firm.judge(engine)
+    assert len(engine.watch.memory._chunks) <= 12
+    firm.wait(hours=9)
+    assert sum(one["count"] for one in firm.judge(engine)) == 120
+    assert engine.watch.memory._chunks == []
     firm.close()
