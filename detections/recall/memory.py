@@ -154,6 +154,10 @@ class Memory:
     def take_older(self, tables: Iterable[pa.Table], floor: datetime) -> None:
         """Hold rows again that were dropped, from `floor` up to where they are held."""
         before = self.floor
+        # Of what was to be forgotten some still lies beside younger rows: it comes again, so it goes first.
+        for chunk in [one for one in self._chunks if one.low < before]:
+            self._chunks.remove(chunk)
+            self._rewrite([chunk], before)
         self.floor = floor
         for rows in tables:
             held = rows.filter(pc.less(rows["time"], pa.scalar(before, TIME_TYPE)))
@@ -161,16 +165,13 @@ class Memory:
                 self._insert(held, only_recent=True)
 
     def forget_before(self, floor: datetime) -> None:
-        """Drop recent rows before `floor`."""
+        """Recent rows before `floor` are no longer wanted: no view shows them."""
         if floor <= self.floor:
             return
         self.floor = floor
-        for chunk in [one for one in self._chunks if one.low < floor]:
+        for chunk in [one for one in self._chunks if one.high < floor]:
             self._chunks.remove(chunk)
-            if chunk.high < floor:
-                self._database.execute(f"DROP TABLE {chunk.name}")
-            else:
-                self._rewrite([chunk], floor)
+            self._database.execute(f"DROP TABLE {chunk.name}")
 
     def _judged(self, rows: pa.Table) -> pa.Table:
         unseen = pc.is_in(rows["kind"], pa.array(UNSEEN_KINDS))
