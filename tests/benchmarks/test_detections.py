@@ -1,4 +1,4 @@
-"""What detections cost: all rules on a commit of 50,000 events behind a history, a cold start, all metrics."""
+"""What detections cost: all rules on a commit of 50,000 events, a cold start, all metrics."""
 
 from __future__ import annotations
 
