@@ -77,7 +77,7 @@ def detect_run(
     post = PostRoom(known, folder, writer.state.size) if known else None
     mail = MailRound(post) if post is not None else None
     meters = EngineMeters(engine, post) if listen is not None else None
-    stop_meters = serve_meters(listen, meters.registry) if listen and meters else None
+    stop_meters = serve_meters(listen, meters.registry)[1] if listen and meters else None
     steps = 0
     try:
         with stopped_by_signals() as stopped:

@@ -114,7 +114,7 @@ def _meters(source: Source, listen: str | None) -> tuple[IngestMeters | None, Ca
     from ledger.meters import serve_meters
 
     meters = IngestMeters(source)
-    return meters, serve_meters(listen, meters.registry)
+    return meters, serve_meters(listen, meters.registry)[1]
 
 
 @contextlib.contextmanager

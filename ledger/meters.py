@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 
-def serve_meters(listen: str, registry: CollectorRegistry) -> Callable[[], None]:
-    """Answer `GET /metrics` at HOST:PORT (port 0: any free one) until the answer is called.
+def serve_meters(listen: str, registry: CollectorRegistry) -> tuple[int, Callable[[], None]]:
+    """Answer `GET /metrics` at HOST:PORT (port 0: any free one): the port, and what ends it.
 
     Raises:
         UsageError: that is no address.
@@ -35,4 +35,4 @@ def serve_meters(listen: str, registry: CollectorRegistry) -> Callable[[], None]
         thread.join()
         server.server_close()
 
-    return stop
+    return server.server_port, stop
