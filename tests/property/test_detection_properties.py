@@ -130,7 +130,7 @@ def _standing(
 
 
 @pytest.mark.parametrize("rule_id", RULES)
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(
     drawn=st.lists(EVENTS, max_size=40),
     cuts=st.lists(st.integers(0, 60), max_size=6),
