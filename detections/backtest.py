@@ -111,7 +111,7 @@ def backtest(
     size = ledger.size if at is None else at
     if at is not None:
         ledger.committed(at)  # says so where something of it is gone
-    log = SealedLog(ledger.store, ledger.state, ledger.sealed.entries)
+    log = SealedLog.of(ledger)
     timeline = log.timeline(size)
     if rules is not None or not timeline.spans("rules"):
         timeline.sealed.pop("rules", None)

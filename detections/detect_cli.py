@@ -87,7 +87,7 @@ def detect_run(
                 if run is not None and meters is not None:
                     meters.ran(run, time.perf_counter() - begun)
                 if mail is not None:
-                    mail.hand_over(engine.sealed_since)
+                    mail.hand_over(writer.state.size, engine.sealed_since)
                 if run is not None:
                     steps += len(run.steps)
                     _tell(run, as_json=as_json or shared.json, once=once)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import Any, Final
 
 import numpy as np
@@ -17,13 +18,13 @@ import structlog
 
 from detections.configs.sealed import is_ours
 from detections.configs.timeline import Timeline
+from detections.recall.feed import is_derived
 from detections.sealed_log import SealedLog, engine_position
 from detections.watch import RuleTrouble, Watch
 from ledger.events import ARROW_SCHEMA
 from ledger.format.manifest import Append, Config, Entry, Erase, Expire, OffsetKey, parse_instant
 from ledger.format.state import ENGINE_TOPIC
-from ledger.format.tiles import BUNDLE_WIDTH
-from ledger.log.commit_log import read_entries
+from ledger.log.commit_log import SealedEntries
 from ledger.sealing.batch import ACCEPTED, Stretch
 from ledger.writer import Writer
 
@@ -43,7 +44,6 @@ class Run:
     size: int
     steps: Sequence[Mapping[str, Any]]
     troubles: Mapping[str, RuleTrouble]
-    fenced: bool = False
 
 
 @dataclass
@@ -76,15 +76,16 @@ class Engine:
             return None
         source = self._log(size)
         entries = next(iter(source.steps(self._read, size)), [])
-        if self._changes_rules(entries):
-            entries = self._up_to_change(entries)
-            if not entries:
-                self._restart(size)
-                return Run(self._read, [], {})
+        ready = list(takewhile(lambda entry: not _rebuilds(entry), entries))
+        if entries and not ready:
+            self._restart(source, list(takewhile(_rebuilds, entries)))
+            return Run(self._read, [], {})
+        entries = ready
         end = self._read + len(entries)
-        self._take_foreign(source, self._read, end)
+        for _, steps in source.alert_steps(entries):
+            self._watch.known.take_all(one for one in steps if not self._watch.known.has(one))
         self._watch.loader = source
-        if not self._watch.waiting and all(_is_derived(entry) for entry in entries):
+        if not self._watch.waiting and all(is_derived(entry) for entry in entries):
             self._watch.recall(entries)
             self._read = end
             return Run(end, [], self._watch.troubles)
@@ -94,8 +95,8 @@ class Engine:
 
     def sealed_since(self, start: int) -> Iterator[tuple[Append, list[dict[str, Any]]]]:
         """The entries from `start` on that hold alert steps, with these: what routes are sent."""
-        size = self.writer.state.size
-        return self._log(size).alert_steps(start, size)
+        source = self._log(self.writer.state.size)
+        return source.alert_steps(source.parsed(start, self.writer.state.size))
 
     def close(self) -> None:
         """Free the memory."""
@@ -108,47 +109,31 @@ class Engine:
         source = self._log(size)
         self._timeline = source.timeline(done)
         self._watch = Watch.over(self._timeline, source, **self.memory)
-        for _, steps in source.alert_steps(0, done):
-            self._watch.known.take_all(steps)
         for run in source.steps(0, done):
+            for _, steps in source.alert_steps(run):
+                self._watch.known.take_all(steps)
             self._watch.recall(run)
         self._read = done
 
     def _log(self, size: int) -> SealedLog:
-        return SealedLog(self.writer.store, self.writer.state, _Entries(self.writer, size))
+        writer = self.writer
+        return SealedLog(
+            writer.store, writer.state, SealedEntries(writer.store, writer.log.commits.tree, size, [])
+        )
 
-    def _changes_rules(self, entries: Sequence[Entry]) -> bool:
-        return any(_rebuilds(entry) for entry in entries)
-
-    def _up_to_change(self, entries: Sequence[Entry]) -> list[Entry]:
-        """The entries before the first that changes what detections go by."""
-        found: list[Entry] = []
-        for entry in entries:
-            if _rebuilds(entry):
-                break
-            found.append(entry)
-        return found
-
-    def _restart(self, size: int) -> None:
+    def _restart(self, source: SealedLog, entries: Sequence[Entry]) -> None:
         """Take in configurations, and judge anew all from the time at which they came into force."""
-        source = self._log(size)
-        entries = list(source.parsed(self._read, size))
-        count = next((n for n, one in enumerate(entries) if not _rebuilds(one)), len(entries))
-        fresh = [(parse_instant(entry.time), entry) for entry in entries[:count] if isinstance(entry, Config)]
+        fresh = [(parse_instant(entry.time), entry) for entry in entries if isinstance(entry, Config)]
         changed = self._timeline.take(self.writer.store, fresh)
         known = self._watch.known
         self._watch.close()
         self._watch = Watch.over(self._timeline, source, **self.memory)
         self._watch.known = known
-        self._read += count
+        self._read += len(entries)
         for run in source.steps(0, self._read):
             self._watch.recall(run)
         if changed:
             self._watch.judge_from(min(changed))
-
-    def _take_foreign(self, source: SealedLog, start: int, end: int) -> None:
-        for _, steps in source.alert_steps(start, end):
-            self._watch.known.take_all(one for one in steps if not self._watch.known.has(one))
 
     def _seal(self, steps: list[dict[str, Any]]) -> Run:
         now = self._watch.clocks.ledger
@@ -163,31 +148,10 @@ class Engine:
             if self.writer.commit([derived(part, start, end)]).fenced:
                 log.info("another engine was faster", entries=self._read)
                 self._watch.superseded()
-                return Run(self._read, [], self._watch.troubles, fenced=True)
+                return Run(self._read, [], self._watch.troubles)
             self._watch.sealed(part)
         self._progress = now
         return Run(self._read, steps, self._watch.troubles)
-
-
-@dataclass
-class _Entries(Sequence[bytes]):
-    """The entries of a writer's log, read when they are asked for."""
-
-    writer: Writer
-    size: int
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, at: Any) -> Any:
-        if isinstance(at, slice):
-            start, stop, _ = at.indices(self.size)
-            return self._between(start, stop) if stop > start else []
-        return self._between(at, at + 1)[0]
-
-    def _between(self, start: int, stop: int) -> list[bytes]:
-        first = start // BUNDLE_WIDTH * BUNDLE_WIDTH
-        return read_entries(self.writer.store, stop, first)[start - first :]
 
 
 def derived(steps: Sequence[Mapping[str, Any]], start: int, end: int) -> Stretch:
@@ -207,7 +171,3 @@ def derived(steps: Sequence[Mapping[str, Any]], start: int, end: int) -> Stretch
 def _rebuilds(entry: Entry) -> bool:
     """Whether what is remembered is made anew: other rules, or rows that are gone (no alert is amended)."""
     return isinstance(entry, Erase | Expire) or (isinstance(entry, Config) and is_ours(entry.name))
-
-
-def _is_derived(entry: Entry) -> bool:
-    return isinstance(entry, Append) and any(row.topic == ENGINE_TOPIC for row in entry.offsets)

@@ -42,8 +42,8 @@ def export_ocsf(
         size = at or opened.size
         if at is not None:
             opened.committed(at)  # says so where something of it is gone
-        log = SealedLog(opened.store, opened.state, opened.sealed.entries)
-        steps = [step for _, steps in log.alert_steps(0, size) for step in steps]
+        log = SealedLog.of(opened)
+        steps = [step for _, steps in log.alert_steps(log.parsed(0, size)) for step in steps]
     if not history:
         last = {step["alert_id"]: step for step in steps if step["alert_id"]}
         steps = [step for step in steps if last.get(step["alert_id"]) is step]

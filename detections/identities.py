@@ -74,8 +74,8 @@ def identity_map(
     """Every principal that acted or is registered, those that need a look first."""
     query = ledger.query(choice.at)
     rows = query.trusted(_MAP).to_pylist()
-    unused = _unused(query.trusted(_SCOPES).to_pylist(), ledger.as_of(choice.at).clock, choice.days)
     now = ledger.as_of(choice.at).clock
+    unused = _unused(query.trusted(_SCOPES).to_pylist(), now, choice.days)
     found = [_identity(row, ownership.get(row["principal"]), unused, now, choice.days) for row in rows]
     seen = {row["principal"] for row in rows}
     found += [_never_seen(name, one) for name, one in ownership.items() if name not in seen]

@@ -37,7 +37,7 @@ def identities_list(
         if paths:
             found = credential_paths(opened, at)
         else:
-            log = SealedLog(opened.store, opened.state, opened.sealed.entries)
+            log = SealedLog.of(opened)
             spans = log.timeline(at or opened.size).spans("ownership")
             owned = {one.id: one for one in spans[-1][2]} if spans else {}
             found = identity_map(opened, owned, MapChoice(days, at))

@@ -48,7 +48,7 @@ def metrics(
     choice = Choice(by, zone(tz), tenant, environment, source, group)  # type: ignore[arg-type]  # judged above
     with open_ledger(ledger, vkey) as opened:
         periods = chosen_periods(opened, choice, since, until, DEFAULT_PERIODS)
-        timeline = SealedLog(opened.store, opened.state, opened.sealed.entries).timeline(at or opened.size)
+        timeline = SealedLog.of(opened).timeline(at or opened.size)
         spans = timeline.spans("targets")
         found = figures(
             opened, periods, choice, timeline=timeline, targets=spans[-1][2] if spans else None, at=at

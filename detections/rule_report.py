@@ -17,7 +17,7 @@ def rules_in_force(ledger: Ledger, path: Path | None) -> list[Rule]:
     """The rules of `path`, else those sealed last, else those that come with the product."""
     if path is not None:
         return read_rules(path)
-    spans = SealedLog(ledger.store, ledger.state, ledger.sealed.entries).timeline(ledger.size).spans("rules")
+    spans = SealedLog.of(ledger).timeline(ledger.size).spans("rules")
     rules: list[Rule] = spans[-1][2] if spans else shipped_rules()
     return rules
 

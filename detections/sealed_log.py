@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import pyarrow as pa
 
@@ -14,6 +14,7 @@ from detections.recall.feed import Stamp, rows_of
 from ledger.events import ARROW_SCHEMA
 from ledger.format.manifest import Append, Config, Entry, parse_entry, parse_instant
 from ledger.format.state import ENGINE_TOPIC, LogState
+from ledger.reader import Ledger
 from ledger.storage.store import Store
 
 STEP_ROWS: Final = 500_000
@@ -27,6 +28,11 @@ class SealedLog:
     store: Store
     state: LogState
     entries: Sequence[bytes]
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> Self:
+        """The log of an opened ledger."""
+        return cls(ledger.store, ledger.state, ledger.sealed.entries)
 
     def parsed(self, start: int, end: int) -> Iterator[Entry]:
         """Entries [start, end)."""
@@ -62,13 +68,13 @@ class SealedLog:
         timeline.take(self.store, configs)
         return timeline
 
-    def alert_steps(self, start: int, end: int) -> Iterator[tuple[Append, list[dict[str, Any]]]]:
-        """Each of the entries [start, end) that holds alert events, with these in the order of sealing."""
+    def alert_steps(self, entries: Iterable[Entry]) -> Iterator[tuple[Append, list[dict[str, Any]]]]:
+        """Each of `entries` that holds alert events, with these in the order of sealing."""
         names = [name for name in ARROW_SCHEMA.names if name not in ("erased_leaf", "raw")]
-        for entry in self.parsed(start, end):
+        for entry in entries:
             if not isinstance(entry, Append) or not any(ref.kinds.get("alert") for ref in entry.segments):
                 continue
-            stamp = Stamp(entry.index, parse_instant(entry.time), None)
+            stamp = Stamp(parse_instant(entry.time), None)
             stamps = {ref.path: stamp for ref in entry.segments if ref.kinds.get("alert")}
             for table in rows_of(self.store, self.state, stamps, names):
                 own = [row for row in table.to_pylist() if row["kind"] == "alert"]

@@ -147,13 +147,13 @@ class Watch:
         self.memory.close()
 
     def _take(self, entries: Sequence[Entry]) -> list[Stretch]:
-        news = read_entries_into(self.clocks, entries)
+        stamps = read_entries_into(self.clocks, entries)
         self.size += len(entries)
-        self._stamps.update(news.stamps)
-        if self.memory.floor == END and news.stamps:
+        self._stamps.update(stamps)
+        if self.memory.floor == END and stamps:
             self.memory.floor = START
         stretches: list[Stretch] = []
-        for table in self.loader.rows(news.stamps, self.memory.columns, None, None):
+        for table in self.loader.rows(stamps, self.memory.columns, None, None):
             stretches += self.memory.take(table)
         return joined(stretches)
 

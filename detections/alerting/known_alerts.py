@@ -85,6 +85,3 @@ class KnownAlerts:
             sealed = self._last[alert_id][0]
             if sealed.stands and sealed.outcome != "confirmed":
                 yield sealed
-
-    def __iter__(self) -> Iterator[Sealed]:
-        return (sealed for sealed, _ in self._last.values())

@@ -21,7 +21,6 @@ from ledger.sealing.batch import ACCEPTED, Stretch
 from ledger.writer import Writer
 
 KEY: Final = OffsetKey(TRIAGE_TOPIC)
-OUTCOMES: Final = {"ack": "acknowledged", "resolve": "resolved", "dismiss": "dismissed"}
 MAX_COMMENT: Final = 10_000
 _ATTEMPTS: Final = 20
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
@@ -100,8 +99,3 @@ NAMES: Final = tuple(_KINDS)
 def parse_config(name: str, value: Any) -> Any:
     """The configuration `name` from plain data. Raises pydantic's ValidationError."""
     return _KINDS[name].validate_python(value)
-
-
-def utc_text(time: datetime) -> str:
-    """A time as configurations are sealed with it."""
-    return time.isoformat().replace("+00:00", "Z")

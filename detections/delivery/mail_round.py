@@ -35,11 +35,12 @@ class MailRound:
         self._thread = threading.Thread(target=self._serve, name="routes", daemon=True)
         self._thread.start()
 
-    def hand_over(self, sealed_since: Callable[[int], Iterator[Steps]]) -> None:
-        """Take what was sealed since the last time."""
-        for entry, steps in sealed_since(self._next):
-            self._handed.put((entry, steps))
-            self._next = entry.index + 1
+    def hand_over(self, size: int, sealed_since: Callable[[int], Iterator[Steps]]) -> None:
+        """Take what was sealed since the last time, of a log that has `size` entries now."""
+        if size > self._next:
+            for entry, steps in sealed_since(self._next):
+                self._handed.put((entry, steps))
+            self._next = size
 
     def close(self) -> None:
         """Send what is due, and end."""

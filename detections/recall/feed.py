@@ -15,7 +15,7 @@ from detections.clocks import Clocks
 from detections.recall.memory import NEVER_LATE
 from ledger.errors import DamageError
 from ledger.events import ARROW_SCHEMA, ERASED_LEAF, TIME_TYPE
-from ledger.format.manifest import FILE_PREFIX, Append, Config, Entry, SegmentRef, parse_instant
+from ledger.format.manifest import FILE_PREFIX, Append, Entry, SegmentRef, parse_instant
 from ledger.format.state import ENGINE_TOPIC, LogState
 from ledger.storage.store import Store, committed_data
 
@@ -27,44 +27,28 @@ BATCH_ROWS = 500_000
 class Stamp:
     """What an entry says about the rows of its segments. `settle` None: on time whenever they come."""
 
-    index: int
     sealed_at: datetime
     settle: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class News:
-    """What entries bring: the segments with rows to judge, the configurations, how far the clocks went."""
-
-    stamps: Mapping[str, Stamp]
-    configs: Sequence[tuple[datetime, Config]]
-    derived_to: int | None
-    ticked: bool
-
-
-def read_entries_into(clocks: Clocks, entries: Iterable[Entry]) -> News:
-    """Let `entries` move the clocks, and say what they bring."""
+def read_entries_into(clocks: Clocks, entries: Iterable[Entry]) -> dict[str, Stamp]:
+    """Let `entries` move the clocks; the segments with rows to judge, and what their entries say of them."""
     stamps: dict[str, Stamp] = {}
-    configs: list[tuple[datetime, Config]] = []
-    derived_to: int | None = None
-    ticked = False
     for entry in entries:
         before = clocks.settle
         clocks.take(entry)
+        if not isinstance(entry, Append) or is_derived(entry):
+            continue
         when = parse_instant(entry.time)
-        if isinstance(entry, Config):
-            configs.append((when, entry))
-        if not isinstance(entry, Append):
-            ticked = True
-            continue
-        derived = [row for row in entry.offsets if row.topic == ENGINE_TOPIC]
-        if derived:
-            derived_to = derived[-1].to
-            continue
         from_file = bool(entry.replays) or all(row.topic.startswith(FILE_PREFIX) for row in entry.offsets)
         for ref in entry.segments:
-            stamps[ref.path] = Stamp(entry.index, when, None if from_file else before)
-    return News(stamps, configs, derived_to, ticked)
+            stamps[ref.path] = Stamp(when, None if from_file else before)
+    return stamps
+
+
+def is_derived(entry: Entry) -> bool:
+    """Whether an engine sealed it: nothing in it is judged."""
+    return isinstance(entry, Append) and any(row.topic == ENGINE_TOPIC for row in entry.offsets)
 
 
 def rows_of(
