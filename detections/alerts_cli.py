@@ -48,6 +48,7 @@ def alerts_list(
     Example: decision-ledger alerts list --status all
     """
     from detections.alerting.standing import alerts_of
+    from ledger.format.manifest import with_instants
 
     with open_ledger(ledger, vkey) as opened:
         found = alerts_of(opened)
@@ -59,7 +60,7 @@ def alerts_list(
         for one in chosen[:limit]
     )  # fmt: skip
     text = table_text(columns, rows) + f"\n{min(len(chosen), limit):,} of {len(chosen):,} alerts."
-    answer([_plain(one) for one in chosen[:limit]], text, as_json)
+    answer([with_instants(one) for one in chosen[:limit]], text, as_json)
 
 
 @alerts_app.command("show")
@@ -74,6 +75,7 @@ def alerts_show(
     Example: decision-ledger alerts show 3f2a
     """
     from detections.alerting.standing import alert_of, history_of
+    from ledger.format.manifest import with_instants
 
     with open_ledger(ledger, vkey) as opened:
         one = alert_of(opened, alert)
@@ -97,7 +99,9 @@ def alerts_show(
             for step in steps
         ),
     ]
-    answer({**_plain(one), "history": [_plain(step) for step in steps]}, "\n".join(lines), as_json)
+    answer(
+        {**with_instants(one), "history": [with_instants(step) for step in steps]}, "\n".join(lines), as_json
+    )
 
 
 @alerts_app.command("ack")
@@ -189,11 +193,3 @@ def _person(by: str | None) -> str:
     import getpass
 
     return by or f"user:{getpass.getuser()}"
-
-
-def _plain(one: dict[str, Any]) -> dict[str, Any]:
-    from datetime import datetime
-
-    from ledger.format.manifest import instant
-
-    return {name: instant(value) if isinstance(value, datetime) else value for name, value in one.items()}

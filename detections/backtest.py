@@ -13,12 +13,11 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from detections.alerting.alert import WITHDRAWN
-from detections.configs.timeline import Timeline
 from detections.rule_report import rules_in_force
 from detections.sealed_log import SealedLog
-from detections.watch import Watch
+from detections.watch import last_steps
 from ledger.errors import UsageError
-from ledger.format.manifest import instant
+from ledger.format.manifest import with_instants
 from ledger.reader import Ledger
 from ledger.settings.yaml_file import read_yaml
 
@@ -116,36 +115,14 @@ def backtest(
     if rules is not None or not timeline.spans("rules"):
         timeline.sealed.pop("rules", None)
         timeline.set("rules", rules_in_force(ledger, rules))
-    found = [step for step in judged_over(log, timeline, size) if step["outcome"] != WITHDRAWN]
+    steps = last_steps(timeline, log, log.steps(0, size))
+    found = [step for step in steps if step["outcome"] != WITHDRAWN]
     chosen = [
         one for one in found
         if (low is None or one["last_seen"] >= low) and (high is None or one["first_seen"] < high)
     ]  # fmt: skip
     chosen.sort(key=lambda one: (one["first_seen"], one["rule_id"], one["alert_key"]))
-    return [
-        {name: instant(value) if isinstance(value, datetime) else value for name, value in one.items()}
-        for one in chosen
-    ]
-
-
-def judged_over(log: SealedLog, timeline: Timeline, size: int) -> list[dict[str, Any]]:
-    """The last step of each alert over the first `size` entries.
-
-    Raises:
-        UsageError: a rule could not be judged.
-    """
-    watch = Watch.over(timeline, log)
-    last: dict[str, dict[str, Any]] = {}
-    try:
-        for entries in log.steps(0, size):
-            steps = watch.advance(entries)
-            watch.sealed(steps)
-            last |= {step["alert_id"]: step for step in steps}
-        for trouble in watch.troubles.values():
-            raise UsageError(f"{trouble.rule_id} could not be judged: {trouble.message}", "Correct the rule.")
-    finally:
-        watch.close()
-    return list(last.values())
+    return [with_instants(one) for one in chosen]
 
 
 def read_expectations(path: Path) -> list[Expectation]:

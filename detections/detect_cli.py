@@ -211,10 +211,10 @@ def _seal_rules(writer: Writer) -> None:
 def _tell(run: Run, *, as_json: bool, once: bool) -> None:
     if once or not run.steps:
         return
-    from detections.alerts_cli import _plain
+    from ledger.format.manifest import with_instants
 
     for step in run.steps:
-        value: dict[str, Any] = _plain(dict(step))
+        value: dict[str, Any] = with_instants(step)
         line = (
             f"{step['outcome']}  {step['severity']}  {step['rule_id']}  {step['alert_key']}  {step['count']}"
         )

@@ -12,20 +12,18 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import Any, Final
 
-import numpy as np
-import pyarrow as pa
 import structlog
 
+from detections.alerting.own_events import own_stretch
 from detections.configs.sealed import is_ours
 from detections.configs.timeline import Timeline
 from detections.recall.feed import is_derived
 from detections.sealed_log import SealedLog, engine_position
 from detections.watch import RuleTrouble, Watch
-from ledger.events import ARROW_SCHEMA
 from ledger.format.manifest import Append, Config, Entry, Erase, Expire, OffsetKey, parse_instant
 from ledger.format.state import ENGINE_TOPIC
 from ledger.log.commit_log import SealedEntries
-from ledger.sealing.batch import ACCEPTED, Stretch
+from ledger.sealing.batch import Stretch
 from ledger.writer import Writer
 
 KEY: Final = OffsetKey(ENGINE_TOPIC)
@@ -156,16 +154,10 @@ class Engine:
 
 def derived(steps: Sequence[Mapping[str, Any]], start: int, end: int) -> Stretch:
     """Events of an engine that looked at entries [start, end)."""
-    rows = [
-        {**step, "topic": ENGINE_TOPIC, "partition": 0, "record_offset": end - 1, "part": part}
-        for part, step in enumerate(steps)
-    ]
-    count = len(rows)
-    return Stretch(
-        KEY, start, end, np.full(count, end - 1, np.int64), pa.array([b""] * count, pa.large_binary()),
-        np.full(count, ACCEPTED, np.uint8), pa.Table.from_pylist(rows, ARROW_SCHEMA),
-        np.arange(count, dtype=np.int64), derived=True,
-    )  # fmt: skip
+    placed = [{**step, "record_offset": end - 1, "part": part} for part, step in enumerate(steps)]
+    stretch = own_stretch(KEY, start, end, placed)
+    stretch.derived = True
+    return stretch
 
 
 def _rebuilds(entry: Entry) -> bool:

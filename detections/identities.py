@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from detections.configs.models import Ownership
-from ledger.format.manifest import instant
+from ledger.format.manifest import with_instants
 from ledger.format.scopes import covers
 from ledger.reader import Ledger
 
@@ -85,7 +85,7 @@ def identity_map(
 
 def credential_paths(ledger: Ledger, at: int | None = None) -> list[dict[str, Any]]:
     """From which issuer each principal got credentials for which tool."""
-    return [_plain(row) for row in ledger.query(at).trusted(_PATHS).to_pylist()]
+    return [with_instants(row) for row in ledger.query(at).trusted(_PATHS).to_pylist()]
 
 
 def _identity(
@@ -109,7 +109,7 @@ def _identity(
     if scopes and not person:
         flags.append("unused-scopes")
     return {
-        **_plain(row), "kind": kind, "owner": owned.owner if owned else None,
+        **with_instants(row), "kind": kind, "owner": owned.owner if owned else None,
         "system": owned.system if owned else None, "purposes": list(owned.purposes) if owned else [],
         "unused_scopes": scopes[:200], "flags": flags,
     }  # fmt: skip
@@ -139,7 +139,3 @@ def _unused(rows: Iterable[Mapping[str, Any]], now: datetime, days: int) -> dict
         )
         for name, scopes in held.items()
     }
-
-
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: instant(one) if isinstance(one, datetime) else one for name, one in row.items()}

@@ -10,7 +10,7 @@ from typing import Final
 
 from detections.alerting.alert import Answer
 from detections.recall.hits import Hits, TooManyRows, bucket_start
-from detections.recall.memory import END, START, Memory
+from detections.recall.memory import END, START, Memory, earlier, later
 from detections.rulebook.in_force import InForce
 
 Stretch = tuple[datetime, datetime]
@@ -45,13 +45,13 @@ class RuleJudge:
         rule, reach = self.force.bound.rule, self.force.bound.reach
         found = list(self.pending)
         for low, high in stretches:
-            end = END if reach is None or END - high <= reach else high + reach + _INSTANT
-            found.append((_less(low, rule.waits + self.force.bound.support), end))
+            end = END if reach is None else later(high, reach + _INSTANT)
+            found.append((earlier(low, rule.waits + self.force.bound.support), end))
         cap = END
         if self.force.bound.has_deadlines:
-            found.append((_less(before, rule.lateness), self._due))
+            found.append((earlier(before, rule.lateness), self._due))
         if rule.settle is not None:
-            found.append((_less(before, rule.waits), self._ripe))
+            found.append((earlier(before, rule.waits), self._ripe))
             cap = self._ripe
         return joined((max(low, self.force.since), min(high, cap, self.force.until)) for low, high in found)
 
@@ -59,7 +59,7 @@ class RuleJudge:
         """From where on the memory must hold rows to judge `stretch`."""
         sets = [self.on_time] if self.all is None and not self.memory.any_late else [self.on_time, self.all]
         low = min(stretch[0], *(self._needed(hits, stretch) for hits in sets))
-        return _less(low, self.force.bound.rule.window)
+        return earlier(low, self.force.bound.rule.window)
 
     def covers(self, stretch: Stretch) -> bool:
         """Whether all that its bucket rests on was found already."""
@@ -69,7 +69,7 @@ class RuleJudge:
     def _needed(self, hits: Hits | None, stretch: Stretch) -> datetime:
         """From where on `hits` has to be found anew."""
         first = (hits or self.on_time).needs_from(stretch[0])
-        needed = max(first, _less(self.force.since, self.force.bound.support))
+        needed = max(first, earlier(self.force.since, self.force.bound.support))
         return needed if hits is None or needed < hits.covered_from else stretch[0]
 
     def find(self, stretch: Stretch) -> None:
@@ -97,8 +97,8 @@ class RuleJudge:
     def let_ripen(self, settle: datetime) -> None:
         """Up to where hits are found that wait: for what may unmake them, or for the clock."""
         rule = self.force.bound.rule
-        self._ripe = _less(settle, rule.waits) + _INSTANT
-        self._due = _less(settle, rule.lateness) + _INSTANT
+        self._ripe = earlier(settle, rule.waits) + _INSTANT
+        self._due = earlier(settle, rule.lateness) + _INSTANT
 
     def settled(self, window_start: datetime, settle: datetime) -> bool:
         """Whether no row that is on time can change a bucket any more."""
@@ -108,7 +108,7 @@ class RuleJudge:
     def forget(self, settle: datetime) -> None:
         """Drop hits of buckets that are settled."""
         rule = self.force.bound.rule
-        low = _less(settle, rule.suppress + rule.waits + rule.lateness)
+        low = earlier(settle, rule.suppress + rule.waits + rule.lateness)
         for hits in (self.on_time, self.all):
             if hits is not None:
                 hits.forget_before(low)
@@ -156,7 +156,3 @@ def few(stretches: list[Stretch]) -> list[Stretch]:
         edges = [0, *(n + 1 for n in widest), len(stretches)]
         stretches = [(stretches[a][0], stretches[b - 1][1]) for a, b in pairwise(edges)]
     return stretches
-
-
-def _less(time: datetime, span: timedelta) -> datetime:
-    return time - span if time - START > span else START

@@ -19,7 +19,7 @@ from detections.recall.memory import START
 from detections.rulebook.bound_rule import bind
 from detections.rulebook.rule import Rule
 from detections.rulebook.rule_tests import EventLine, RuleTest
-from detections.watch import Watch
+from detections.watch import last_steps
 from ledger.errors import UsageError
 from ledger.events import ARROW_SCHEMA, Event
 from ledger.format.manifest import (
@@ -126,19 +126,8 @@ def _try(rule: Rule, test: RuleTest) -> Verdict:
 
 def standing_alerts(timeline: Timeline, log: MemoryLog) -> list[dict[str, Any]]:
     """The last step of every alert that stands in the end, in order of time and key."""
-    watch = Watch.over(timeline, log)
-    last: dict[str, dict[str, Any]] = {}
-    try:
-        for entry in log.entries:
-            steps = watch.advance([entry])
-            watch.sealed(steps)
-            last |= {step["alert_id"]: step for step in steps}
-        if watch.troubles:
-            trouble = next(iter(watch.troubles.values()))
-            raise UsageError(f"{trouble.rule_id}: {trouble.message}", "Correct its query.")
-    finally:
-        watch.close()
-    standing = [step for step in last.values() if step["outcome"] != "withdrawn"]
+    last = last_steps(timeline, log, ([entry] for entry in log.entries))
+    standing = [step for step in last if step["outcome"] != "withdrawn"]
     return sorted(standing, key=lambda step: (step["window_start"], step["alert_key"]))
 
 

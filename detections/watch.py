@@ -32,7 +32,7 @@ from detections.judging import RuleJudge, Stretch, few, joined
 from detections.recall.feed import Stamp, read_entries_into
 from detections.recall.memory import END, START, Memory
 from detections.rulebook.in_force import InForce
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, UsageError
 from ledger.format.manifest import Entry
 from ledger.query.sql_guard import first_line
 
@@ -59,6 +59,26 @@ class RuleTrouble:
     rule_id: str
     message: str
     times: int = 1
+
+
+def last_steps(timeline: Timeline, loader: Loader, runs: Iterable[Sequence[Entry]]) -> list[dict[str, Any]]:
+    """The last step of each alert after all `runs`, nothing sealed.
+
+    Raises:
+        UsageError: a rule could not be judged.
+    """
+    watch = Watch.over(timeline, loader)
+    last: dict[str, dict[str, Any]] = {}
+    try:
+        for entries in runs:
+            steps = watch.advance(entries)
+            watch.sealed(steps)
+            last |= {step["alert_id"]: step for step in steps}
+        for trouble in watch.troubles.values():
+            raise UsageError(f"{trouble.rule_id} could not be judged: {trouble.message}", "Correct the rule.")
+    finally:
+        watch.close()
+    return list(last.values())
 
 
 @dataclass
@@ -90,19 +110,10 @@ class Watch:
         memory = Memory(asked, views, latenesses, **options)
         memory.set_sources(
             (name, one.agentic, one.trusted, one.grade, one.silent_after, since, until)
-            for since, until, sources in timeline.sources()
-            for name, one in sources.items()
+            for name, one, since, until in timeline.source_rows()
         )
-        memory.set_tiers(
-            (action, impact, since, until)
-            for since, until, tiers in timeline.tiers()
-            for action, impact in tiers.items()
-        )
-        memory.set_drills(
-            (one.id, source, one.begins_at, one.ends_at)
-            for one in timeline.exercises()
-            for source in one.sources
-        )
+        memory.set_tiers(timeline.tier_rows())
+        memory.set_drills(timeline.drill_rows())
         return cls(rules, loader, memory)
 
     def recall(self, entries: Sequence[Entry]) -> None:

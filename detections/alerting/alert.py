@@ -11,7 +11,7 @@ from typing import Any, Final
 import rfc8785
 
 from detections.recall.hits import MAX_EVIDENCE, Found
-from detections.rulebook.rule import LEVELS, Rule
+from detections.rulebook.rule import Rule, rank
 from ledger.format.manifest import instant
 from ledger.format.state import ENGINE_TOPIC
 
@@ -82,17 +82,13 @@ def merged(one: Answer, other: Answer) -> Answer:
     small = len(a.evidence) == a.count and len(b.evidence) == b.count
     found = replace(
         a, count=len(evidence) if small else max(a.count, b.count), evidence=evidence[:MAX_EVIDENCE],
-        severity=max(a.severity, b.severity, key=_rank),
+        severity=max(a.severity, b.severity, key=rank),
         first_seen=min(a.first_seen, b.first_seen), last_seen=max(a.last_seen, b.last_seen),
         common={name: value for name, value in a.common.items() if b.common.get(name) == value},
         tenants=max(a.tenants, b.tenants), revoke=tuple(sorted({*a.revoke, *b.revoke})),
         exercise=a.exercise if a.exercise == b.exercise else None,
     )  # fmt: skip
     return Answer(first.rule, found, first.late and second.late)
-
-
-def _rank(level: str) -> int:
-    return [*LEVELS].index(level)  # type: ignore[arg-type]  # severities are levels
 
 
 def next_outcome(answer: Answer | None, sealed: Sealed | None, *, settled: bool) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import orjson
 
 from detections.alerting.known_alerts import TRIAGE_TOPIC
-from detections.rulebook.rule import LEVELS
+from detections.rulebook.rule import LEVELS, rank
 from ledger.errors import UsageError
 from ledger.format.state import ENGINE_TOPIC
 from ledger.reader import Ledger
@@ -79,7 +79,9 @@ def false_positive_ratios(alerts: list[dict[str, Any]]) -> dict[str, tuple[int, 
 def _alert(row: dict[str, Any]) -> dict[str, Any]:
     attributes = orjson.loads(row.pop("attributes") or "{}")
     row["engine_state"] = ENGINE_STATES[row.pop("engine_outcome")]
-    triage, risen = row.pop("triage"), _rank(row["severity"]) > _rank(row.pop("triaged_severity"))
+    # Without a step of triage nothing has risen.
+    risen = rank(row["severity"]) > rank(row.pop("triaged_severity"), len(LEVELS))
+    triage = row.pop("triage")
     row["state"] = "open" if triage is None or (risen and triage != "acknowledged") else triage
     row["title"] = attributes.get("title")
     row["runbook"] = attributes.get("runbook")
@@ -88,7 +90,3 @@ def _alert(row: dict[str, Any]) -> dict[str, Any]:
     row["revoke"] = attributes.get("revoke", [])
     row["last_event"] = row.pop("triage_event") or row["engine_event"]
     return row
-
-
-def _rank(severity: str | None) -> int:
-    return [*LEVELS].index(severity) if severity in LEVELS else len(LEVELS)

@@ -7,17 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
-import pyarrow as pa
 import rfc8785
 
 from detections.alerting.alert import SOURCE
 from detections.alerting.known_alerts import TRIAGE_TOPIC
+from detections.alerting.own_events import own_stretch
 from detections.defaults import VERDICTS
 from ledger.errors import OutsideError, UsageError
-from ledger.events import ARROW_SCHEMA
 from ledger.format.manifest import OffsetKey
-from ledger.sealing.batch import ACCEPTED, Stretch
 from ledger.writer import Writer
 
 KEY: Final = OffsetKey(TRIAGE_TOPIC)
@@ -69,17 +66,12 @@ def seal_triage(writer: Writer, events: list[dict[str, Any]]) -> None:
         position = writer.position(KEY)
         start = 0 if position is None else position.to
         now = writer.clock()
-        count = len(events)
-        rows = [
-            {**event, "time": now, "topic": TRIAGE_TOPIC, "partition": 0, "record_offset": start + number,
-             "part": 0}
+        placed = [
+            {**event, "time": now, "record_offset": start + number, "part": 0}
             for number, event in enumerate(events)
-        ]  # fmt: skip
-        stretch = Stretch(
-            KEY, start, start + count, np.arange(start, start + count, dtype=np.int64),
-            pa.array([b""] * count, pa.large_binary()), np.full(count, ACCEPTED, np.uint8),
-            pa.Table.from_pylist(rows, ARROW_SCHEMA), np.arange(count, dtype=np.int64), complete=now,
-        )  # fmt: skip
+        ]
+        stretch = own_stretch(KEY, start, start + len(events), placed)
+        stretch.complete = now
         if not writer.commit([stretch]).fenced:
             return
     raise OutsideError("Others sealed triage steps again and again.", "Try once more.")

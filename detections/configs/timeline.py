@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from detections.configs.models import Exercise, RuleException, SourceSettings
+from detections.configs.models import RuleException, SourceSettings
 from detections.configs.sealed import is_ours, sealed_config
 from detections.recall.memory import END, START
 from detections.rulebook.bound_rule import bind
@@ -54,17 +54,30 @@ class Timeline:
             found += [InForce(bind(rule), since, until, self._excused(rule.id)) for rule in running]
         return found
 
-    def sources(self) -> list[tuple[datetime, datetime, Mapping[str, SourceSettings]]]:
-        """What was said of sources, and when."""
-        return self.spans("sources")
+    def source_rows(self) -> list[tuple[str, SourceSettings, datetime, datetime]]:
+        """(source, what was said of it, since, until)."""
+        return [
+            (name, one, since, until)
+            for since, until, said in self.spans("sources")
+            for name, one in said.items()
+        ]
 
-    def tiers(self) -> list[tuple[datetime, datetime, Mapping[str, str]]]:
-        """Which impact each action has, and when."""
-        return self.spans("tiers")
+    def tier_rows(self) -> list[tuple[str, str, datetime, datetime]]:
+        """(action, impact, since, until)."""
+        return [
+            (action, impact, since, until)
+            for since, until, tiers in self.spans("tiers")
+            for action, impact in tiers.items()
+        ]
 
-    def exercises(self) -> list[Exercise]:
-        """The drills that were ever declared."""
-        return [one for _, _, value in self.spans("exercises") for one in value]
+    def drill_rows(self) -> list[tuple[str, str, datetime, datetime]]:
+        """(id, source, begin, end) of the drills that were ever declared."""
+        return [
+            (one.id, source, one.begins_at, one.ends_at)
+            for _, _, value in self.spans("exercises")
+            for one in value
+            for source in one.sources
+        ]
 
     def _excused(self, rule_id: str) -> tuple[Excused, ...]:
         found = []

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final
 
 import orjson
 
 from detections.delivery.ocsf import SEVERITIES, detection_finding
 from detections.delivery.routes import Route
-from ledger.format.manifest import instant
+from ledger.format.manifest import with_instants
 from ledger.format.plain_text import plain
 
 _PAGER_SEVERITY: Final = {1: "info", 2: "info", 3: "warning", 4: "error", 5: "critical"}
@@ -29,10 +28,7 @@ def digest(route: Route, steps: Sequence[Mapping[str, Any]]) -> bytes:
 
 def _native(step: Mapping[str, Any], _: str | None) -> dict[str, Any]:
     own = {"topic", "topic_id", "partition", "record_offset", "part", "nonce", "raw", "erased_leaf", "masked"}
-    found: dict[str, Any] = {}
-    for name, value in step.items():
-        if value is not None and name not in own:
-            found[name] = instant(value) if isinstance(value, datetime) else value
+    found = with_instants({name: one for name, one in step.items() if one is not None and name not in own})
     found["attributes"] = orjson.loads(step.get("attributes") or "{}")
     return found
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from detections.metrics.periods import zone
-from detections.rulebook.rule import LEVELS, Level
+from detections.rulebook.rule import Level, rank
 from ledger.errors import UsageError
 from ledger.settings.yaml_file import read_yaml
 
@@ -38,7 +38,7 @@ class Quiet(BaseModel):
 
     def holds(self, now: datetime, level: str) -> bool:
         """Whether an alert of this level waits at this time."""
-        if _rank(level) >= _rank(self.except_level):
+        if rank(level) >= rank(self.except_level):
             return False
         here = now.astimezone(ZoneInfo(self.tz)).time()
         begins, ends = time.fromisoformat(self.begins), time.fromisoformat(self.ends)
@@ -77,7 +77,7 @@ class Route(BaseModel):
     def takes(self, tenant: str | None, level: str) -> bool:
         """Whether an alert of a tenant (None: several, or unknown) and level goes this way."""
         at_home = self.tenants is None or (tenant is not None and tenant in self.tenants)
-        return at_home and _rank(level) >= _rank(self.level)
+        return at_home and rank(level) >= rank(self.level)
 
 
 class _Routes(BaseModel):
@@ -105,7 +105,3 @@ def read_routes(path: Path) -> list[Route]:
         raise UsageError(
             f"{path}:{document.line(problem['loc'])}: {where}: {message}.", "docs/detections.md shows a file."
         ) from None
-
-
-def _rank(level: str) -> int:
-    return [*LEVELS].index(level) if level in LEVELS else 0

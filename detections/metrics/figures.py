@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from statistics import median
 from typing import Any, Final
@@ -159,12 +159,8 @@ def _with_changes(found: Sequence[Figure]) -> list[Figure]:
     for number, one in enumerate(found):
         previous = found[number - 1].value if number else None
         change = None if previous is None or one.value is None else one.value - previous
-        done.append(Figure(**{**_shallow(one), "previous": previous, "change": change}))
+        done.append(replace(one, previous=previous, change=change))
     return done
-
-
-def _shallow(one: Figure) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in Figure.__slots__}
 
 
 def _groups(rows: list[dict[str, Any]], group: str | None) -> list[tuple[str | None, list[dict[str, Any]]]]:
@@ -191,24 +187,12 @@ def _join(settings: str, shared: str, text: str) -> str:
 
 def _settings(timeline: Timeline) -> str:
     """What was sealed about tiers, sources and drills, as CTEs of literals."""
-    tiers = [
-        (action, impact, since, until)
-        for since, until, one in timeline.tiers()
-        for action, impact in one.items()
-    ]
-    sources = [
-        (name, one.agentic, since, until)
-        for since, until, said in timeline.sources()
-        for name, one in said.items()
-    ]
-    drills = [
-        (one.id, source, one.begins_at, one.ends_at) for one in timeline.exercises() for source in one.sources
-    ]
+    sources = [(name, one.agentic, since, until) for name, one, since, until in timeline.source_rows()]
     return ",\n".join(
         (
-            _literals("tiers", ("action", "impact", "since", "until"), tiers),
+            _literals("tiers", ("action", "impact", "since", "until"), timeline.tier_rows()),
             _literals("agentic_sources", ("source", "agentic", "since", "until"), sources),
-            _literals("drills", ("id", "source", "begins_at", "ends_at"), drills),
+            _literals("drills", ("id", "source", "begins_at", "ends_at"), timeline.drill_rows()),
         )
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from detections.recall.memory import END, Bounds, Memory
+from detections.recall.memory import END, Bounds, Memory, earlier, later
 from detections.rulebook.bound_rule import BoundRule
 from detections.rulebook.excused import Excused
 from detections.rulebook.rule import LEVELS
@@ -75,7 +75,7 @@ class Hits:
 
     def needs_from(self, low: datetime) -> datetime:
         """From where on involved rows must be known to judge the bucket in which `low` lies."""
-        return _no_less(bucket_start(low, self.bound.rule.suppress), self.bound.support)
+        return earlier(bucket_start(low, self.bound.rule.suppress), self.bound.support)
 
     def replace(self, low: datetime, high: datetime, lateness: timedelta | None, due: datetime) -> None:
         """Find anew what lies in [low, high), deadlines only before `due`.
@@ -83,7 +83,7 @@ class Hits:
         The memory holds all rows that this needs.
         """
         rule = self.bound.rule
-        bounds = Bounds(_no_less(low, rule.window), _no_more(high, rule.waits + self.bound.support), lateness)
+        bounds = Bounds(earlier(low, rule.window), later(high, rule.waits + self.bound.support), lateness)
         values = rule.values()
         given = {name: values[name] for name in self.bound.facts.parameters}
         with self._memory.frame(bounds, self.bound.facts.views) as cursor:
@@ -229,12 +229,3 @@ def _one(cursor: Any, query: str) -> int:
     row = cursor.execute(query).fetchone()
     assert row is not None  # an aggregate always answers
     return int(row[0])
-
-
-def _no_less(time: datetime, span: timedelta) -> datetime:
-    earliest = datetime(1, 1, 2, tzinfo=UTC)
-    return time - span if time - earliest > span else earliest
-
-
-def _no_more(time: datetime, span: timedelta) -> datetime:
-    return time + span if END - time > span else END

@@ -344,6 +344,16 @@ class Memory:
         return ", ".join([*shown, "drill"])
 
 
+def earlier(time: datetime, span: timedelta) -> datetime:
+    """`time` less `span`, and no earlier than START."""
+    return time - span if time - START > span else START
+
+
+def later(time: datetime, span: timedelta) -> datetime:
+    """`time` and `span`, and no later than END."""
+    return time + span if END - time > span else END
+
+
 def _span(low: datetime, high: datetime) -> str:
     return f"time >= {_literal(low)} AND time < {_literal(high)}"
 

@@ -21,6 +21,12 @@ LEVELS: Final[tuple[Level, ...]] = ("informational", "low", "medium", "high", "c
 MAX_BUCKETS_OF_WINDOW: Final = 64
 """Windows may be so many times longer than `suppress`."""
 
+
+def rank(level: str | None, unknown: int = 0) -> int:
+    """Where a severity stands in LEVELS, from 0; `unknown` for any other word."""
+    return [*LEVELS].index(level) if level in LEVELS else unknown
+
+
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,63}$")]
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]

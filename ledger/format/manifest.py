@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, TypeVar
@@ -337,6 +338,11 @@ _ENTRY: TypeAdapter[Entry] = TypeAdapter(Annotated[Entry, Field(discriminator="k
 def instant(when: datetime) -> str:
     """UTC time in the ledger's one spelling, six digits of microseconds."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
+
+
+def with_instants(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with its times in that spelling, for JSON."""
+    return {name: instant(one) if isinstance(one, datetime) else one for name, one in row.items()}
 
 
 def parse_instant(text: str) -> datetime:
