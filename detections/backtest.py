@@ -140,9 +140,8 @@ def read_expectations(path: Path) -> list[Expectation]:
         try:
             found.append(Expectation.model_validate(one))
         except ValidationError as error:
-            problem = error.errors(include_url=False, include_context=False)[0]
-            line = document.line(("expectations", number, *problem["loc"]))
-            raise UsageError(f"{path}:{line}: {problem['msg']}.", "Correct that line.") from None
+            at = ("expectations", number)
+            raise document.refusal(error, "Correct that line.", at=at, whole="the expectation") from None
     return found
 
 

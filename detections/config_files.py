@@ -34,11 +34,7 @@ def read_config(name: str, path: Path) -> bytes:
     try:
         parse_config(name, with_times(value[name]))
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(str(part) for part in problem["loc"]) or name
-        line = document.line((name, *problem["loc"]))
-        message = problem["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{path}:{line}: {where}: {message}.", "Correct that line.") from None
+        raise document.refusal(error, "Correct that line.", at=(name,), whole=name) from None
     return rfc8785.dumps(value[name])
 
 

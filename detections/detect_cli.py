@@ -13,9 +13,11 @@ from ledger.console import (
     JsonOption,
     KeyOption,
     LedgerOption,
+    MetersOption,
     VkeyOption,
     answer,
     configure_logs,
+    ended_by_signals,
     note,
     open_ledger,
     shared,
@@ -45,9 +47,7 @@ def detect_run(
     cursors: Annotated[
         Path | None, typer.Option("--cursors", help="Where it is kept how far each route has got.")
     ] = None,
-    listen: Annotated[
-        str | None, typer.Option("--metrics-listen", help="Serve figures for Prometheus at HOST:PORT.")
-    ] = None,
+    listen: MetersOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Judge every entry as it comes, and seal the alerts that result; Ctrl-C ends it.
@@ -56,6 +56,7 @@ def detect_run(
 
     Example: decision-ledger detect run --once
     """
+    import threading
     import time
 
     from detections.delivery.mail_round import MailRound
@@ -63,7 +64,6 @@ def detect_run(
     from detections.delivery.routes import read_routes
     from detections.engine import Engine
     from detections.meters import EngineMeters
-    from detections.stopping import stopped_by_signals
     from ledger.meters import serve_meters
     from ledger.writer import Writer
 
@@ -80,8 +80,9 @@ def detect_run(
     stop_meters = serve_meters(listen, meters.registry)[1] if listen and meters else None
     steps = 0
     try:
-        with stopped_by_signals() as stopped:
-            while not stopped():
+        stopped = threading.Event()
+        with ended_by_signals(stopped.set):
+            while not stopped.is_set():
                 begun = time.perf_counter()
                 run = engine.run()
                 if run is not None and meters is not None:
@@ -94,7 +95,7 @@ def detect_run(
                 elif once:
                     break
                 else:
-                    time.sleep(WAIT_SECONDS)
+                    stopped.wait(WAIT_SECONDS)
         troubles = {name: one.message for name, one in engine.watch.troubles.items()}
     finally:
         if stop_meters is not None:

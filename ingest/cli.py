@@ -15,7 +15,6 @@ from ingest.http_cli import ingest_http
 from ingest.ingestion import (
     FormatOption,
     IntakeOption,
-    MetersOption,
     RowsOption,
     SecondsOption,
     WriterOption,
@@ -28,6 +27,7 @@ from ledger.console import (
     JsonOption,
     KeyOption,
     LedgerOption,
+    MetersOption,
     answer,
     note,
     open_ledger,

@@ -11,7 +11,6 @@ from ingest.defaults import BATCH_ROWS, BATCH_SECONDS
 from ingest.ingestion import (
     FormatOption,
     IntakeOption,
-    MetersOption,
     RowsOption,
     SecondsOption,
     WriterOption,
@@ -22,6 +21,7 @@ from ledger.console import (
     JsonOption,
     KeyOption,
     LedgerOption,
+    MetersOption,
     ledger_url,
     local_folder,
     note,

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ingest.defaults import FORMATS
-from ledger.console import answer, configure_logs, note, shared, signing_key, store_at
+from ledger.console import answer, configure_logs, ended_by_signals, note, shared, signing_key, store_at
 from ledger.errors import UsageError
 
 if TYPE_CHECKING:
     from ingest.decoded import Adapter
     from ingest.intakes import IntakeSettings
     from ingest.meters import IngestMeters
-    from ingest.pipeline import Pace, Pipeline, Totals
+    from ingest.pipeline import Pace, Totals
     from ingest.sources import Source
     from ledger.format.manifest import Append
     from ledger.writer import Writer
@@ -30,9 +27,6 @@ if TYPE_CHECKING:
 FormatOption = Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")]
 IntakeOption = Annotated[
     Path | None, typer.Option("--intake", help="A TOML file: what this intake may deliver, and mappings.")
-]
-MetersOption = Annotated[
-    str | None, typer.Option("--metrics-listen", help="Serve figures for Prometheus at HOST:PORT.")
 ]
 WriterOption = Annotated[str | None, typer.Option("--writer", help="This worker's name in the log.")]
 RowsOption = Annotated[int, typer.Option(help="Seal a batch at so many messages.", min=1)]
@@ -78,7 +72,7 @@ def ingested(
         pace=pace,
         on_commit=committed,
     )
-    with _graceful(pipeline):
+    with ended_by_signals(pipeline.stop):
         try:
             totals = pipeline.run()
         finally:
@@ -115,21 +109,6 @@ def _meters(source: Source, listen: str | None) -> tuple[IngestMeters | None, Ca
 
     meters = IngestMeters(source)
     return meters, serve_meters(listen, meters.registry)[1]
-
-
-@contextlib.contextmanager
-def _graceful(pipeline: Pipeline) -> Iterator[None]:
-    """SIGTERM and Ctrl-C seal what is in hand and end with 0."""
-
-    def stop(_: int, __: FrameType | None) -> None:
-        pipeline.stop()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _report(totals: Totals, formats: list[str] | None, as_json: bool) -> None:

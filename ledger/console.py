@@ -6,14 +6,17 @@ Answers go to stdout, logs and progress to stderr. Exit codes: 0 fine, 1 the ans
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -70,6 +73,9 @@ ConfigOption = Annotated[
         is_eager=True,
         callback=_read_settings,
     ),
+]
+MetersOption = Annotated[
+    str | None, typer.Option("--metrics-listen", help="Serve figures for Prometheus at HOST:PORT.")
 ]
 VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks and debug logs.")]
 
@@ -244,3 +250,18 @@ def configure_logs(verbose: bool) -> None:
         # Looked up for every line: a host of the command may exchange its streams.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
+
+
+@contextlib.contextmanager
+def ended_by_signals(stop: Callable[[], object]) -> Iterator[None]:
+    """SIGTERM and Ctrl-C call `stop`, which ends a service in order: what is in hand is finished first."""
+
+    def told(_: int, __: FrameType | None) -> None:
+        stop()
+
+    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 
 from detections.configs.models import NAMES, parse_config
 from ledger.errors import DamageError
+from ledger.log.sealed_config import config_data
 from ledger.storage.store import Store
 
 _TIMES: Final = ("begins_at", "ends_at", "expires_at")
@@ -18,12 +18,7 @@ _TIMES: Final = ("begins_at", "ends_at", "expires_at")
 
 def sealed_config(store: Store, name: str, digest: str) -> Any:
     """A sealed configuration. Raises DamageError where its file is gone or another one."""
-    data = store.read(f"config/{digest}")
-    if data is None or hashlib.sha256(data).hexdigest() != digest:
-        raise DamageError(
-            f"config/{digest}, sealed as {name}, is missing or was changed.",
-            "`decision-ledger verify` names all that is damaged; restore it from a copy.",
-        )
+    data = config_data(store, digest, f"sealed as {name}")
     try:
         return parse_config(name, with_times(orjson.loads(data)))
     except (ValidationError, ValueError) as error:

@@ -99,9 +99,4 @@ def read_routes(path: Path) -> list[Route]:
     try:
         return _Routes.model_validate(document.value).routes
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        message = problem["msg"].removeprefix("Value error, ")
-        where = ".".join(str(part) for part in problem["loc"]) or "routes"
-        raise UsageError(
-            f"{path}:{document.line(problem['loc'])}: {where}: {message}.", "docs/detections.md shows a file."
-        ) from None
+        raise document.refusal(error, "docs/detections.md shows a file.", whole="routes") from None

@@ -66,10 +66,5 @@ def _rule(document: Document) -> Rule:
     try:
         return Rule.model_validate(document.value)
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(str(part) for part in problem["loc"]) or "the rule"
-        message = problem["msg"].removeprefix("Value error, ")
-        raise UsageError(
-            f"{document.name}:{document.line(problem['loc'])}: {where}: {message}.",
-            "docs/rules.md says what a rule's file holds.",
-        ) from None
+        remedy = "docs/rules.md says what a rule's file holds."
+        raise document.refusal(error, remedy, whole="the rule") from None

@@ -43,12 +43,7 @@ def engine_for(bundle: Bundle, registry: Registry) -> Engine:
     Raises:
         UsageError: what is registered does not fit its schema.
     """
-    endpoints = {
-        **{name: one.environment for name, one in registry.tools.items()},
-        **{one.endpoint: one.environment for one in registry.destinations.values()},
-        **{name: one.environment for name, one in registry.workloads.items()},
-    }
     return Engine(
         bundle, users=registry.users.values(), workloads=registry.workloads.values(),
-        resources=registry.resources.values(), endpoints=endpoints,
+        resources=registry.resources.values(), endpoints=registry.endpoints,
     )  # fmt: skip

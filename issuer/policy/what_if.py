@@ -8,7 +8,7 @@ asked about as it was; who people, agents and endpoints are comes from today's r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -68,8 +68,9 @@ def ask_again(rows: Iterable[Mapping[str, Any]], engine: Engine, registry: Regis
     """Ask every decision of `rows` (columns COLUMNS) again."""
     found = WhatIf()
     answers: dict[tuple[Any, ...], tuple[str, str]] = {}
+    endpoints = registry.endpoints
     for row in rows:
-        why = _why_not(row, registry)
+        why = _why_not(row, registry, endpoints)
         if why is not None:
             found.not_asked[why] = found.not_asked.get(why, 0) + 1
             continue
@@ -106,14 +107,14 @@ def with_resources_of(rows: Iterable[Mapping[str, Any]], registry: Registry) -> 
     return replace(registry, resources={**seen, **registry.resources})
 
 
-def _why_not(row: Mapping[str, Any], registry: Registry) -> str | None:
+def _why_not(row: Mapping[str, Any], registry: Registry, endpoints: Collection[str]) -> str | None:
     if row["policy_engine"] != NAME:
         return "another engine decided"
     if not row["attributes"]:
         return "what the policy was told is not in it"
     if not all(row[name] for name in ("action", "resource", "tenant", "environment", "required_scopes")):
         return "action, resource or session are not in it"
-    if row["resource_tenant"] is None and row["resource"] not in _endpoints(registry):
+    if row["resource_tenant"] is None and row["resource"] not in endpoints:
         return "the endpoint is not registered"
     if row["resource_tenant"] is not None and row["resource"] not in registry.resources:
         return "the resource's environment or data class is not in it"
@@ -142,19 +143,10 @@ def _question(row: Mapping[str, Any], told: Mapping[str, Any], registry: Registr
     )  # fmt: skip
     # What was not crossed then was covered by a grant: the event says which bounds were left.
     covered = frozenset(question.crosses) - frozenset(crosses)
-    return Question(
-        session=session, action=action, resource=question.resource, agent=question.agent, user=question.user,
-        covers=covered, approved=question.approved,
-    )  # fmt: skip
+    return replace(question, covers=covered)
 
 
 def _resource(row: Mapping[str, Any], registry: Registry) -> Resource | str:
     if row["resource_tenant"] is None:
         return str(row["resource"])
     return registry.resources[row["resource"]]
-
-
-def _endpoints(registry: Registry) -> set[str]:
-    return {
-        *registry.tools, *(one.endpoint for one in registry.destinations.values()), *registry.workloads,
-    }  # fmt: skip

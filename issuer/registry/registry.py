@@ -50,6 +50,15 @@ class Registry:
     resources: Mapping[str, Resource]
     grants: Mapping[str, Grant]
 
+    @property
+    def endpoints(self) -> dict[str, str]:
+        """Every endpoint that a credential can be for, with its environment."""
+        return {
+            **{name: one.environment for name, one in self.tools.items()},
+            **{one.endpoint: one.environment for one in self.destinations.values()},
+            **{name: one.environment for name, one in self.workloads.items()},
+        }
+
     def destination_of(self, endpoint: str) -> Destination | None:
         """The destination whose capabilities have the audience `endpoint`."""
         return next((one for one in self.destinations.values() if one.endpoint == endpoint), None)

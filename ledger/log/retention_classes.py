@@ -15,7 +15,6 @@ The file is TOML or JSON, a table for each class:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import tomllib
@@ -29,6 +28,7 @@ from ledger.errors import DamageError, UsageError
 from ledger.events import DEFAULT_CLASS
 from ledger.format.manifest import Class, RetentionClass
 from ledger.format.state import LogState
+from ledger.log.sealed_config import config_data
 from ledger.storage.store import Store
 
 CLASSES: Final = "classes"
@@ -88,12 +88,7 @@ def classes_in_force(state: LogState, store: Store) -> Classes:
     digest = state.configs.get(CLASSES)
     if digest is None:
         return dict(state.init.retention) if state.init is not None else {}
-    data = store.read(f"config/{digest}")
-    if data is None or hashlib.sha256(data).hexdigest() != digest:
-        raise DamageError(
-            f"config/{digest}, the classes in force, is missing or was changed.",
-            "`decision-ledger verify` names all that is damaged; restore it from a copy.",
-        )
+    data = config_data(store, digest, "the classes in force")
     try:
         return _SEALED.validate_json(data)
     except ValidationError:

@@ -10,11 +10,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
 from ledger.errors import UsageError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 MAX_DEPTH: Final = 32
@@ -43,6 +46,19 @@ class Document:
         while at and at not in self.lines:
             at = at[:-1]
         return self.lines.get(at, 1)
+
+    def refusal(
+        self, error: ValidationError, remedy: str, *, at: Path_ = (), whole: str = "the file"
+    ) -> UsageError:
+        """The first thing that a model says is wrong in the value at `at`, with its line.
+
+        `whole` is what that value is called where the fault is none of its parts.
+        """
+        problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in problem["loc"]) or whole
+        message = problem["msg"].removeprefix("Value error, ")
+        line = self.line((*at, *problem["loc"]))
+        return UsageError(f"{self.name}:{line}: {where}: {message}.", remedy)
 
 
 def read_yaml(path: Path) -> Document:
