@@ -172,7 +172,7 @@ class Event(BaseModel):
     target: Text | None = _is("what a signal, revocation, review or alert is about, type:id")
     rule_id: Text | None = _is("the rule that fired")
     rule_version: Text | None = _is("its version")
-    alert_id: Text | None = _is("the alert that this event is a step of")
+    alert_id: Text | None = _is("the alert that this event is a step of, or an answer to")
     alert_key: Text | None = _is("what the rule groups by")
     window_start: Time | None = _is("begin of the rule's window")
     severity: Text | None = _is("severity of the alert")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from issuer.revocation import CREDENTIAL_CHANGE, PRINCIPAL_REVOKED, RISK_CHANGE, SESSION_REVOKED
 from issuer.state.signals import Signal
 from issuer.tokens.jws import EVENT, KeyFor, TokenRefused, check_times, sign, verify
 from issuer.tokens.keys import Key
+
+_ALERT_ID: Final = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,12 @@ class Told:
     cause: str
     details: Mapping[str, Any]
     at: int
+
+    @property
+    def alert_id(self) -> str | None:
+        """The alert for which a detection asks for this, where one does."""
+        said = self.details.get("alert_id")
+        return said if isinstance(said, str) and _ALERT_ID.fullmatch(said) else None
 
 
 def event_token(signal: Signal, *, issuer: str, audience: str, key: Key) -> str:

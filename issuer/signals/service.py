@@ -17,6 +17,7 @@ from issuer.deployment import Deployment
 from issuer.emitting.steps import merged, of_workload
 from issuer.revocation import RISK_CHANGE, risk_word, take_back, tell
 from issuer.signals.events import Told, event_token, read_event, understood
+from issuer.state.credentials import find_credential
 from issuer.state.sessions import find_session, set_risk
 from issuer.state.signals import Signal, signals_after
 from issuer.state.signing_keys import AUTHORITY
@@ -96,15 +97,27 @@ class _Signals:
                 ) is not None  # fmt: skip
             if not is_new:
                 return
-            facts = self._facts(kind, name)
-            deployment.recorder.record(
-                "signal",
-                **merged(call.trace, deployment.policy_facts(), facts,
-                         {"environment": deployment.environment, "target": told.target, "reason": reason,
-                          "request_id": call.request_id}),
+            facts = merged(
+                call.trace, deployment.policy_facts(), self._facts(kind, name),
+                {"environment": deployment.environment, "target": told.target, "reason": reason,
+                 "request_id": call.request_id, "alert_id": told.alert_id},
             )  # fmt: skip
+            deployment.recorder.record("signal", **facts)
+            if told.event != RISK_CHANGE:
+                deployment.recorder.record(
+                    "revocation", **facts, outcome="revoked", attributes={"cause": told.cause}
+                )
 
     def _facts(self, kind: str, name: str) -> dict[str, Any]:
+        if kind == "credential":
+            found = find_credential(self._deployment.db, name)
+            if found is None:
+                return {}
+            claims, _ = found
+            return {
+                "credential_id": name, "session_id": claims["sid"], "tenant": claims["tenant"],
+                "trace_id": claims["txn"], "task_id": claims["task_id"],
+            }  # fmt: skip
         session = find_session(self._deployment.db, name) if kind == "session" else None
         if session is None:
             return {}

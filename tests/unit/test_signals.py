@@ -49,6 +49,20 @@ def test_a_pushed_revocation_reaches_every_point_and_counts_once(listed: Company
     signals = listed.events("signal")
     assert [(one["target"], one["reason"]) for one in signals] == [(target, "session-revoked")]
     assert signals[0]["trace_id"] == session["txn"]
+    (taken,) = listed.events("revocation")[-1:]
+    assert (taken["target"], taken["trace_id"], taken["outcome"]) == (target, session["txn"], "revoked")
+
+
+@pytest.mark.parametrize(("said", "kept"), [("0" * 32, "0" * 32), ("x" * 32, None), (7, None)])
+def test_the_alert_that_asks_for_it_stays_with_it(listed: Company, said: object, kept: str | None) -> None:
+    session = listed.session()
+    claims = claims_of(listed, listed.credential(TRIAGE, session["session"]))
+    events = {CREDENTIAL_CHANGE: {"alert_id": said}}
+    assert push(listed, f"credential:{claims['jti']}", events=events).status == 202
+    for kind in ("signal", "revocation"):
+        last = listed.events(kind)[-1]
+        assert last.get("alert_id") == kept
+        assert (last["credential_id"], last["trace_id"]) == (claims["jti"], session["txn"])
 
 
 def test_a_raised_risk_counts_from_then_on(listed: Company) -> None:
