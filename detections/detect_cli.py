@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detections.defaults import WAIT_SECONDS
 from ledger.console import (
     AtOption,
     JsonOption,
@@ -47,6 +47,9 @@ def detect_run(
     cursors: Annotated[
         Path | None, typer.Option("--cursors", help="Where it is kept how far each route has got.")
     ] = None,
+    respond: Annotated[
+        Path | None, typer.Option("--respond", help="A YAML file: revoke what alerts name, and where.")
+    ] = None,
     listen: MetersOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,55 +60,64 @@ def detect_run(
     Example: decision-ledger detect run --once
     """
     import threading
-    import time
 
-    from detections.delivery.mail_round import MailRound
-    from detections.delivery.post import PostRoom
     from detections.delivery.routes import read_routes
-    from detections.engine import Engine
-    from detections.meters import EngineMeters
-    from ledger.meters import serve_meters
+    from detections.following import Following
+    from detections.response.settings import read_response
     from ledger.writer import Writer
 
     configure_logs(shared.verbose)
-    known = read_routes(routes) if routes is not None else []
+    ways = read_routes(routes) if routes is not None else []
+    answers = read_response(respond) if respond is not None else None
     signing = signing_key(ledger, key)
     writer = Writer(store_at(ledger), signing, name="detections", remember=False)
     _seal_rules(writer)
-    engine = Engine(writer)
     folder = cursors or signing.path.with_name(f"{signing.path.name}.routes")
-    post = PostRoom(known, folder, writer.state.size) if known else None
-    mail = MailRound(post) if post is not None else None
-    meters = EngineMeters(engine, post) if listen is not None else None
-    stop_meters = serve_meters(listen, meters.registry)[1] if listen and meters else None
-    steps = 0
+    following = Following(writer, folder, ways, answers)
     try:
+        if listen is not None:
+            following.listen(listen)
         stopped = threading.Event()
         with ended_by_signals(stopped.set):
-            while not stopped.is_set():
-                begun = time.perf_counter()
-                run = engine.run()
-                if run is not None and meters is not None:
-                    meters.ran(run, time.perf_counter() - begun)
-                if mail is not None:
-                    mail.hand_over(writer.state.size, engine.sealed_since)
-                if run is not None:
-                    steps += len(run.steps)
-                    _tell(run, as_json=as_json or shared.json, once=once)
-                elif once:
-                    break
-                else:
-                    stopped.wait(WAIT_SECONDS)
-        troubles = {name: one.message for name, one in engine.watch.troubles.items()}
+            value = following.until(
+                stopped, lambda run: _tell(run, as_json=as_json or shared.json, once=once), once=once
+            )
     finally:
-        if stop_meters is not None:
-            stop_meters()
-        if mail is not None:
-            mail.close()
-        engine.close()
-    value = {"judged": writer.state.size, "steps": steps, "troubles": troubles}
-    text = f"{steps:,} alert steps sealed; judged to entry {writer.state.size:,}."
-    answer(value, "\n".join([text, *(f"  {name}: {said}" for name, said in troubles.items())]), as_json)
+        following.close()
+    text = f"{value['steps']:,} alert steps sealed; judged to entry {value['judged']:,}."
+    troubles = (f"  {name}: {said}" for name, said in value["troubles"].items())
+    answer(value, "\n".join([text, *troubles]), as_json)
+
+
+@detect_app.command("response")
+def detect_response(
+    path: Annotated[Path, typer.Argument(help="The file that `detect run --respond` is given.")],
+    as_json: JsonOption = False,
+) -> None:
+    """What a response file says, and the public key that its receiver must list; makes the key if missing.
+
+    Example: decision-ledger detect response response.yml
+    """
+    from detections.response.settings import read_response
+    from detections.response.transmitter import make_key, public_part, read_key
+
+    found = read_response(path)
+    key = read_key(found.key_file) if found.key_file.exists() else make_key(found.key_file)
+    stopped = found.stop_file.exists()
+    value = {
+        "signals": found.signals, "audience": found.audience, "per_hour": found.per_hour, "stopped": stopped,
+        "transmitters": {found.issuer: {"keys": [public_part(key)]}},
+    }  # fmt: skip
+    text = "\n".join(
+        [
+            f"Alerts of rules with `respond: revoke` are answered at {found.signals},",
+            f"at most {found.per_hour:,} times an hour.",
+            f"Stopped: {found.stop_file} is there." if stopped else f"To stop it, make {found.stop_file}.",
+            "The receiver lists this issuer and its key (`issuer serve`: transmitters.json in its folder):",
+            json.dumps(value["transmitters"]),
+        ]
+    )
+    answer(value, text, as_json)
 
 
 @detect_app.command("test")

@@ -10,12 +10,15 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 if TYPE_CHECKING:
     from detections.delivery.post import PostRoom
     from detections.engine import Engine, Run
+    from detections.response.responder import Responder
 
 
 class EngineMeters:
     """Runs, rules and their errors, alert steps, how far behind the clocks are."""
 
-    def __init__(self, engine: Engine, post: PostRoom | None) -> None:
+    def __init__(
+        self, engine: Engine, post: PostRoom | None = None, responder: Responder | None = None
+    ) -> None:
         self.registry = CollectorRegistry()
         self._engine = engine
         self._runs = Histogram(
@@ -52,6 +55,13 @@ class EngineMeters:
         if post is not None:
             for name in post.waiting():
                 waiting.labels(name).set_function(_waiting_of(post, name))
+        if responder is not None:
+            asked = Gauge(
+                "decision_ledger_detect_responses", "Revocations: asked for, and waiting.", ["state"],
+                registry=self.registry,
+            )  # fmt: skip
+            asked.labels("asked").set_function(lambda: float(len(responder.revoked)))
+            asked.labels("waiting").set_function(lambda: float(responder.waiting()))
 
     def ran(self, run: Run, seconds: float) -> None:
         """Count one run."""

@@ -104,7 +104,7 @@ class Watch:
     def over(cls, timeline: Timeline, loader: Loader, **options: Any) -> Watch:
         """A watch by the configurations of `timeline`, whose memory holds what its rules ask for."""
         rules = timeline.rules()
-        asked = frozenset(name for force in rules for name in force.bound.facts.columns)
+        asked = frozenset(name for force in rules for name in force.bound.columns)
         views = frozenset(name for force in rules for name in force.bound.facts.views)
         latenesses = {force.bound.rule.lateness for force in rules}
         memory = Memory(asked, views, latenesses, **options)

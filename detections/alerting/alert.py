@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import rfc8785
 
-from detections.recall.hits import MAX_EVIDENCE, Found
+from detections.recall.hits import COMMON, MAX_EVIDENCE, Found
 from detections.rulebook.rule import Rule, rank
 from ledger.format.manifest import instant
 from ledger.format.state import ENGINE_TOPIC
@@ -86,7 +86,7 @@ def merged(one: Answer, other: Answer) -> Answer:
         first_seen=min(a.first_seen, b.first_seen), last_seen=max(a.last_seen, b.last_seen),
         common={name: value for name, value in a.common.items() if b.common.get(name) == value},
         tenants=max(a.tenants, b.tenants), revoke=tuple(sorted({*a.revoke, *b.revoke})),
-        exercise=a.exercise if a.exercise == b.exercise else None,
+        exercise=a.exercise if a.exercise == b.exercise else None, trusted=a.trusted and b.trusted,
     )  # fmt: skip
     return Answer(first.rule, found, first.late and second.late)
 
@@ -106,6 +106,15 @@ def next_outcome(answer: Answer | None, sealed: Sealed | None, *, settled: bool)
     return [UPDATED] if changed and grown else []
 
 
+def may_respond(answer: Answer, outcome: str) -> bool:
+    """Whether what the alert names may be taken back now: nothing that may still prove wrong, or forged."""
+    rule, found = answer.rule, answer.found
+    certain = outcome == CONFIRMED or rule.settle is not None
+    return (
+        rule.respond is not None and certain and found.trusted and not answer.late and found.exercise is None
+    )
+
+
 def event(
     answer: Answer, outcome: str, step: int, *, now: datetime, size: int, state: str, follows: str | None
 ) -> dict[str, Any]:
@@ -121,6 +130,8 @@ def event(
         attributes["tenants"] = found.tenants
     if found.revoke:
         attributes["revoke"] = list(found.revoke[:100])
+    if state == "active" and may_respond(answer, outcome):
+        attributes["respond"] = True
     value: dict[str, Any] = {
         "event_id": f"{answer.alert_id}/e{step}", "kind": "alert", "time": now.astimezone(UTC),
         "source": SOURCE, **found.common, "reason": found.reason, "outcome": outcome,
@@ -138,9 +149,8 @@ def withdrawal(sealed: Sealed, last: Mapping[str, Any], *, now: datetime, size: 
     """The step that takes an alert back: what was said last, with no evidence left."""
     kept = {
         name: last[name]
-        for name in ("tenant", "environment", "actor", "delegated_actor", "rule_id", "rule_version",
-                     "alert_id", "alert_key", "window_start", "severity", "first_seen", "last_seen",
-                     "exercise", "attributes")
+        for name in (*COMMON, "rule_id", "rule_version", "alert_id", "alert_key", "window_start",
+                     "severity", "first_seen", "last_seen", "exercise", "attributes")
         if last.get(name) is not None
     }  # fmt: skip
     return {

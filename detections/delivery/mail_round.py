@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 
-from detections.delivery.post import PostRoom
 from ledger.format.manifest import Append, parse_instant
 
 LOOK_SECONDS: Final = 0.25
@@ -23,10 +22,31 @@ log = structlog.get_logger()
 Steps = tuple[Append, list[dict[str, Any]]]
 
 
-class MailRound:
-    """Owns a post room; `hand_over` is called by the engine's thread, everything else happens in its own."""
+class Outgoing(Protocol):
+    """What takes sealed alert steps and sends: a post room, or a responder."""
 
-    def __init__(self, post: PostRoom, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    @property
+    def cursor(self) -> int:
+        """The entry from which on steps are wanted."""
+        ...
+
+    def take(self, index: int, sealed_at: datetime, steps: Iterable[Mapping[str, Any]]) -> None:
+        """The steps of entry `index`; entries come in order."""
+        ...
+
+    def send(self, now: datetime) -> int:
+        """Send what is due."""
+        ...
+
+    def close(self) -> None:
+        """Close every connection."""
+        ...
+
+
+class MailRound:
+    """Owns what sends; `hand_over` is called by the engine's thread, everything else happens in its own."""
+
+    def __init__(self, post: Outgoing, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._post = post
         self._clock = clock
         self._next = post.cursor
@@ -55,7 +75,7 @@ class MailRound:
             try:
                 self._post.send(self._clock())
             except Exception as error:  # noqa: BLE001 - a route must not end the others' thread
-                log.error("routes failed", error=f"{type(error).__name__}: {error}")
+                log.error("sending failed", error=f"{type(error).__name__}: {error}")
             if ending:
                 return
             self._ending.wait(LOOK_SECONDS)

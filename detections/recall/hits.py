@@ -22,6 +22,8 @@ MAX_ROWS: Final = 200_000
 """Rows that one rule may answer with in one run: more is a rule that matches everything."""
 MAX_SECONDS: Final = 20.0
 """What one query of a rule may take."""
+COMMON: Final = ("tenant", "environment", "actor", "delegated_actor", "trace_id")
+"""What an alert says of itself where all its evidence agrees."""
 _ZERO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -42,12 +44,14 @@ class Found:
     first_hit: datetime
     evidence: tuple[str, ...]
     common: dict[str, str]
-    """tenant, environment, actor, delegated_actor, where all evidence agrees."""
+    """tenant, environment, actor, delegated_actor, trace_id, where all evidence agrees."""
     tenants: int
     reason: str | None
     revoke: tuple[str, ...]
     exercise: str | None
     """The declared exercise that all evidence belongs to."""
+    trusted: bool
+    """Whether all evidence is of sources that may cause a response."""
 
 
 def bucket_start(time: datetime, width: timedelta) -> datetime:
@@ -69,7 +73,7 @@ class Hits:
             f"CREATE OR REPLACE TABLE {self._table} (key VARCHAR[], time TIMESTAMPTZ, completes BOOLEAN,"
             " severity INTEGER, reason VARCHAR, revoke VARCHAR, ref VARCHAR, ref_time TIMESTAMPTZ,"
             " ref_source VARCHAR, ref_id VARCHAR, tenant VARCHAR, environment VARCHAR, actor VARCHAR,"
-            " delegated_actor VARCHAR, exercise VARCHAR, drill BOOLEAN)"
+            " delegated_actor VARCHAR, trace_id VARCHAR, exercise VARCHAR, drill BOOLEAN, trusted BOOLEAN)"
         )
         with_cursor.close()
 
@@ -83,7 +87,10 @@ class Hits:
         The memory holds all rows that this needs.
         """
         rule = self.bound.rule
-        bounds = Bounds(earlier(low, rule.window), later(high, rule.waits + self.bound.support), lateness)
+        bounds = Bounds(
+            earlier(low, rule.window), later(high, rule.waits + self.bound.support), lateness,
+            answered=rule.respond is None,
+        )  # fmt: skip
         values = rule.values()
         given = {name: values[name] for name in self.bound.facts.parameters}
         with self._memory.frame(bounds, self.bound.facts.views) as cursor:
@@ -124,7 +131,8 @@ class Hits:
             cursor.execute(
                 f"INSERT INTO main.{self._table} SELECT r.key, r.time, r.completes, r.severity, r.reason,"
                 " r.revoke, r.ref, coalesce(e.time, r.time), e.source, e.event_id, e.tenant, e.environment,"
-                " e.actor, e.delegated_actor, e.exercise, coalesce(e.drill, false) FROM refs r LEFT JOIN ("
+                " e.actor, e.delegated_actor, e.trace_id, e.exercise, coalesce(e.drill, false),"
+                " coalesce(e.trusted, false) FROM refs r LEFT JOIN ("
                 f"{self._memory.rows_between(bounds.low, bounds.high)}"
                 ") e ON e.ref = r.ref WHERE r.ref IS NOT NULL"
             )
@@ -179,7 +187,7 @@ WITH placed AS (
 ), involved AS (
     SELECT c.key, c.bucket, c.first_hit, c.severity, a.time, a.completes AND a.bucket = c.bucket AS completes,
            a.reason, a.revoke, a.ref, a.ref_time, a.ref_source, a.ref_id, a.tenant, a.environment, a.actor,
-           a.delegated_actor, CASE WHEN a.drill THEN a.exercise END AS exercise
+           a.delegated_actor, a.trace_id, CASE WHEN a.drill THEN a.exercise END AS exercise, a.trusted
     FROM complete c JOIN ahead a ON a.key IS NOT DISTINCT FROM c.key
         AND a.time <= c.last_hit AND a.time >= c.first_hit - CAST($window AS INTERVAL)
     WHERE CASE WHEN a.bucket = c.bucket AND (a.completes OR {supports})
@@ -189,7 +197,8 @@ WITH placed AS (
 ), once AS (
     SELECT key, bucket, ref, min(ref_time) AS ref_time, min(ref_source) AS ref_source, min(ref_id) AS ref_id,
            min(tenant) AS tenant, min(environment) AS environment, min(actor) AS actor,
-           min(delegated_actor) AS delegated_actor, min(exercise) AS exercise
+           min(delegated_actor) AS delegated_actor, min(trace_id) AS trace_id, min(exercise) AS exercise,
+           bool_and(trusted) AS trusted
     FROM involved GROUP BY key, bucket, ref
 ), summed AS (
     SELECT key, bucket, count(*) AS n, min(ref_time) AS first_seen, max(ref_time) AS last_seen,
@@ -201,6 +210,8 @@ WITH placed AS (
            CASE WHEN count(DISTINCT actor) = 1 AND count(actor) = count(*) THEN min(actor) END AS actor,
            CASE WHEN count(DISTINCT delegated_actor) = 1 AND count(delegated_actor) = count(*)
                 THEN min(delegated_actor) END AS delegated_actor,
+           CASE WHEN count(DISTINCT trace_id) = 1 AND count(trace_id) = count(*)
+                THEN min(trace_id) END AS trace_id, bool_and(trusted) AS trusted,
            CASE WHEN count(DISTINCT exercise) = 1 AND count(exercise) = count(*)
                 THEN min(exercise) END AS exercise
     FROM once GROUP BY key, bucket
@@ -217,11 +228,11 @@ ORDER BY s.bucket, s.key
 
 
 def _found(row: dict[str, Any]) -> Found:
-    common = {name: row[name] for name in ("tenant", "environment", "actor", "delegated_actor") if row[name]}
+    common = {name: row[name] for name in COMMON if row[name]}
     return Found(
         tuple(row["key"]), row["bucket"], row["n"], LEVELS[row["severity"]], row["first_seen"],
         row["last_seen"], row["first_hit"], tuple(row["evidence"]), common, row["tenants"], row["reason"],
-        tuple(row["revoke"] or ()), row["exercise"],
+        tuple(row["revoke"] or ()), row["exercise"], row["trusted"],
     )  # fmt: skip
 
 

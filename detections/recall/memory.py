@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from detections.recall.views import (
     BASE_COLUMNS,
+    DENIES_SHOWN,
     DERIVED,
     EDGE_COLUMNS,
     EDGES,
@@ -57,6 +58,8 @@ class Bounds:
     low: datetime
     high: datetime
     lateness: timedelta | None
+    answered: bool = True
+    """Whether denies are shown of what was revoked for an alert of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ class Memory:
         self._database = duckdb.connect(":memory:", config=config)
         self._database.execute("SET GLOBAL TimeZone = 'UTC'")
         columns = ", ".join(f'"{name}" {SQL_TYPES[name]}' for name in self.columns)
-        extra = "network VARCHAR, agentic BOOLEAN, drill BOOLEAN, late BIGINT"
+        extra = "network VARCHAR, agentic BOOLEAN, trusted BOOLEAN, drill BOOLEAN, late BIGINT"
         self._database.execute(f"CREATE TABLE kept ({columns}, {extra})")
         self._chunks: list[_Chunk] = []
         self._made = 0
@@ -190,7 +193,8 @@ class Memory:
                     parts.append(f'{KEPT_AS_WORDS.get(name, "f." + chr(34) + name + chr(34))} AS "{name}"')
             cursor.execute(
                 f"CREATE OR REPLACE TEMP TABLE rows AS SELECT {', '.join(parts)}, f.network,"
-                " coalesce(s.agentic, false) AS agentic, d.id IS NOT NULL AS drill, f.late FROM fresh f"
+                " coalesce(s.agentic, false) AS agentic, coalesce(s.trusted, false) AS trusted,"
+                " d.id IS NOT NULL AS drill, f.late FROM fresh f"
                 " LEFT JOIN tiers t ON t.action = f.action AND f.time >= t.since AND f.time < t.until"
                 " LEFT JOIN source_facts s ON s.source = f.source AND f.time >= s.since AND f.time < s.until"
                 " LEFT JOIN drills d ON d.id = f.exercise AND d.source = f.source"
@@ -303,12 +307,15 @@ class Memory:
     def rows_between(self, low: datetime, high: datetime) -> str:
         """SQL for the rows that evidence may name: those of [low, high), and all that are kept."""
         columns = ", ".join(f'"{name}"' for name in BASE_COLUMNS)
-        ref = f"{columns}, drill, {DERIVED['ref'][0]} AS ref"
+        ref = f"{columns}, trusted, drill, {DERIVED['ref'][0]} AS ref"
         recent = [f"SELECT {ref} FROM {one} WHERE {_span(low, high)}" for one in self._tables(low, high)]
         return " UNION ALL ".join([*recent, f"SELECT {ref} FROM main.kept"])
 
     def _view(self, name: str, bounds: Bounds) -> str:
-        late = "" if bounds.lateness is None else f" AND late <= {_us(bounds.lateness)}"
+        if not bounds.answered and name in DENIES_SHOWN:
+            whole = self._view(name, replace(bounds, answered=True))
+            return _UNANSWERED.format(rows=whole, late=_late(bounds))
+        late = _late(bounds)
         span = f"{_span(bounds.low, bounds.high)}{late}"
         if name in _KIND_OF:
             kind, table = _KIND_OF[name]
@@ -341,7 +348,25 @@ class Memory:
         for name, (sql, needs) in DERIVED.items():
             if {*needs} <= {*self.columns}:
                 shown.append(f"{sql} AS {name}")
-        return ", ".join([*shown, "drill"])
+        return ", ".join([*shown, "trusted", "drill"])
+
+
+def _late(bounds: Bounds) -> str:
+    return "" if bounds.lateness is None else f" AND late <= {_us(bounds.lateness)}"
+
+
+_UNANSWERED: Final = """
+WITH taken AS (
+    SELECT target, min(time) AS since FROM main.kept
+    WHERE kind IN ('signal', 'revocation') AND alert_id IS NOT NULL AND trusted{late} GROUP BY target
+)
+SELECT r.* FROM ({rows}) r
+LEFT JOIN taken a ON r.decision = 'deny' AND a.target = 'session:' || r.session_id
+LEFT JOIN taken b ON r.decision = 'deny' AND b.target = 'credential:' || r.credential_id
+LEFT JOIN taken c ON r.decision = 'deny' AND c.target = 'credential:' || r.parent_credential_id
+WHERE NOT coalesce(r.time >= least(a.since, b.since, c.since), false)
+"""
+"""Rows without the denies that followed upon our own answer to an alert."""
 
 
 def earlier(time: datetime, span: timedelta) -> datetime:

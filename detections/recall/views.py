@@ -25,6 +25,7 @@ UNSEEN_KINDS: Final = ("alert", "case", "access")
 """Kinds that no rule sees: what we or our users said about the rest."""
 BASE_COLUMNS: Final = (
     "event_id", "kind", "time", "source", "tenant", "environment", "actor", "delegated_actor", "exercise",
+    "trace_id",
 )  # fmt: skip
 """Kept of every row, since alerts name them."""
 
@@ -46,6 +47,10 @@ DERIVED: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
               ("action", "resource", "decision", "policy_version", "attributes", "policy_digest")),
 }  # fmt: skip
 """Columns that every row has besides the schema's: their SQL, and the schema's columns that they need."""
+RESPONDING: Final = frozenset({
+    "decision", "session_id", "credential_id", "parent_credential_id", "target", "alert_id",
+})  # fmt: skip
+"""Columns by which denies of what was revoked for an alert are told from others."""
 KEPT_AS_WORDS: Final = {"attributes": "CASE WHEN attributes IS NULL THEN NULL ELSE '{}' END"}
 """Columns of which only what a rule can ask about is kept: that they are there."""
 
@@ -122,6 +127,8 @@ VIEWS: Final = frozenset({
     "expected_sources", "source_settings",
 })  # fmt: skip
 """Every name that a rule's query may ask."""
+DENIES_SHOWN: Final = frozenset({"events", "decisions", "issuances"})
+"""Views whose rows may be denies."""
 BOUNDLESS: Final = frozenset({*KEPT_KINDS.values(), "expected_sources", "source_settings"})
 """Views that reach back without limit."""
 

@@ -11,7 +11,7 @@ import duckdb
 
 from detections.durations import duration_text
 from detections.recall.memory import END, START, Bounds, Memory
-from detections.recall.views import BOUNDLESS, SIGHTINGS, VIEWS
+from detections.recall.views import BOUNDLESS, RESPONDING, SIGHTINGS, VIEWS
 from detections.rulebook.rule import Rule
 from detections.rulebook.rule_sql import QueryFacts, check_rule_query
 from ledger.errors import UsageError
@@ -42,10 +42,16 @@ class BoundRule:
         return "completes" in self.answer
 
     @property
+    def columns(self) -> frozenset[str]:
+        """The names that it needs of the rows' columns."""
+        return self.facts.columns | (RESPONDING if self.rule.respond is not None else frozenset())
+
+    @property
     def reach(self) -> timedelta | None:
         """How long after a row it may still decide hits. None: without end."""
         rule = self.rule
-        if self.facts.views & BOUNDLESS:
+        # What is revoked for an alert hides denies from then on.
+        if self.facts.views & BOUNDLESS or rule.respond is not None:
             return None
         if self.facts.views & _SEEN:
             return max(rule.window, rule.history.look_back) if rule.history is not None else None

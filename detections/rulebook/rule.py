@@ -85,8 +85,6 @@ class Rule(BaseModel):
             raise ValueError("suppress is at least 1m: each key would else give an alert in every moment")
         if self.window > self.suppress * MAX_BUCKETS_OF_WINDOW:
             raise ValueError(f"window is at most {MAX_BUCKETS_OF_WINDOW} times suppress")
-        if self.respond is not None and self.settle is None:
-            raise ValueError("a rule that responds says in settle how long it waits for what unmakes a hit")
         if len(set(self.key)) != len(self.key):
             raise ValueError("key names a column twice")
         reserved = {"window", "settle", "look_back", "warm_up"} & self.params.keys()

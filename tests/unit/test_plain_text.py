@@ -94,6 +94,8 @@ def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
     registered.write_text(json.dumps({"exceptions": [{"id": EVIL, EVIL: EVIL}]}))
     agents = folder / "agents.yml"
     agents.write_text(json.dumps({"agents": [{"id": EVIL, EVIL: EVIL}]}))
+    response = folder / "response.yml"
+    response.write_text(json.dumps({"response": {"signals": EVIL, EVIL: EVIL}}))
     (folder / "other").mkdir()
     return {
         "init": ["init", "--origin", "other.example/x", "--ledger", str(folder / "other" / "l")],
@@ -108,6 +110,7 @@ def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
         "compact": ["compact", *url],
         "gc": ["gc", *url],
         "detect run": ["detect", "run", "--once", *url],
+        "detect response": ["detect", "response", str(response)],
         "detect rules": ["detect", "rules", *url],
         "detect test": ["detect", "test", str(registered)],
         "detect backtest": ["detect", "backtest", *url],

@@ -96,7 +96,7 @@ tests:
         ("time, ref", "'x' AS time, ref", "time must be"),
         ("FROM decisions", "FROM decisions WHERE time > $since", "asks for $since"),
         ("FROM decisions", "FROM nowhere", "nowhere"),
-        ("level: low", "level: low\nrespond: revoke", "settle"),
+        ("level: low", "level: low\nrespond: revoke", "answers with `revoke`"),
         ("level: low", "level: low\nhistory: {look_back: 1d, warm_up: 1h}", "look_back"),
         ('    events: [{at: 0s, kind: action, actor: "user:a"}]', "    events: [{at: 0s, kind: x}]", "kind"),
         ("{at: 0s, kind: action,", "{at: 0s, kid: action,", "no field kid"),

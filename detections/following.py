@@ -1,0 +1,74 @@
+"""An engine that follows its ledger, and what it sends: alerts to routes, answers to where they revoke."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from detections.defaults import WAIT_SECONDS
+from detections.delivery.mail_round import MailRound
+from detections.delivery.post import PostRoom
+from detections.delivery.routes import Route
+from detections.engine import Engine, Run
+from detections.meters import EngineMeters
+from detections.response.responder import Responder
+from detections.response.settings import ResponseSettings
+from ledger.meters import serve_meters
+from ledger.writer import Writer
+
+RESPONSES: Final = "_response.json"
+"""Beside the routes' cursors: how far answers have got. No route can have this name."""
+
+
+class Following:
+    """One engine and its ways out; `folder` keeps how far each of them has got."""
+
+    def __init__(
+        self, writer: Writer, folder: Path, routes: Sequence[Route] = (),
+        response: ResponseSettings | None = None,
+    ) -> None:  # fmt: skip
+        head = writer.state.size
+        self._writer = writer
+        self._stop_meters: Callable[[], None] | None = None
+        self._meters: EngineMeters | None = None
+        # Keys and secrets first: what is wrong with them is said before rows are read.
+        self.post = PostRoom(routes, folder, head) if routes else None
+        self.responder = Responder(response, folder / RESPONSES, head) if response is not None else None
+        self.engine = Engine(writer)
+        self._rounds = [MailRound(one) for one in (self.post, self.responder) if one is not None]
+
+    def listen(self, address: str) -> None:
+        """Tell at `address` what the engine counts."""
+        self._meters = EngineMeters(self.engine, self.post, self.responder)
+        self._stop_meters = serve_meters(address, self._meters.registry)[1]
+
+    def until(self, stopped: threading.Event, told: Callable[[Run], None], *, once: bool) -> dict[str, Any]:
+        """Judge what comes until `stopped`, or once all that is there; what was done."""
+        steps = 0
+        while not stopped.is_set():
+            begun = time.perf_counter()
+            run = self.engine.run()
+            if run is not None and self._meters is not None:
+                self._meters.ran(run, time.perf_counter() - begun)
+            for mail in self._rounds:
+                mail.hand_over(self._writer.state.size, self.engine.sealed_since)
+            if run is not None:
+                steps += len(run.steps)
+                told(run)
+            elif once:
+                break
+            else:
+                stopped.wait(WAIT_SECONDS)
+        troubles = {name: one.message for name, one in self.engine.watch.troubles.items()}
+        return {"judged": self._writer.state.size, "steps": steps, "troubles": troubles}
+
+    def close(self) -> None:
+        """Send what is due, and end."""
+        if self._stop_meters is not None:
+            self._stop_meters()
+        for mail in self._rounds:
+            mail.close()
+        self.engine.close()

@@ -1,0 +1,1 @@
+"""Answers to alerts: what an alert names is taken back, by a signal to the point of revocation."""
