@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
@@ -81,6 +82,16 @@ def last_steps(timeline: Timeline, loader: Loader, runs: Iterable[Sequence[Entry
     return list(last.values())
 
 
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One rule's part in a run: by version what is to be found anew, and the buckets that are due."""
+
+    rule_id: str
+    judges: Sequence[RuleJudge]
+    touched: Sequence[list[Stretch]]
+    due: list[Stretch]
+
+
 @dataclass
 class Watch:
     """One engine's view of a log."""
@@ -98,6 +109,10 @@ class Watch:
     def __post_init__(self) -> None:
         self._stamps: dict[str, Stamp] = {}
         self._judges = [RuleJudge(force, self.memory) for force in self.rules]
+        self._by_rule: dict[str, list[RuleJudge]] = {}
+        for judge in self._judges:
+            self._by_rule.setdefault(judge.force.id, []).append(judge)
+        self._pool = ThreadPoolExecutor(self.memory.threads, thread_name_prefix="rules")
         self._horizon = max((force.horizon for force in self.rules), default=timedelta(0)) + SLACK
 
     @classmethod
@@ -125,12 +140,11 @@ class Watch:
         """Take in new entries, and say which alert steps have to be sealed now that they are in."""
         before = self.clocks.settle
         stretches = self._take(entries)
-        steps: list[dict[str, Any]] = []
-        for rule_id in dict.fromkeys(judge.force.id for judge in self._judges):
-            judges = [judge for judge in self._judges if judge.force.id == rule_id]
-            begun = time.perf_counter()
-            steps += self._run(rule_id, judges, stretches, before)
-            self.rule_seconds[rule_id] = time.perf_counter() - begun
+        tasks = [self._task(rule_id, judges, stretches, before) for rule_id, judges in self._by_rule.items()]
+        for task in tasks:
+            # Before any rule runs: it moves what the others read.
+            self._reach_back(task)
+        steps = [step for found in self._pool.map(self._run, tasks) for step in found]
         self._trim()
         return steps
 
@@ -155,6 +169,7 @@ class Watch:
 
     def close(self) -> None:
         """Free the memory."""
+        self._pool.shutdown(cancel_futures=True)
         self.memory.close()
 
     def _take(self, entries: Sequence[Entry]) -> list[Stretch]:
@@ -174,57 +189,56 @@ class Watch:
         if self.clocks.settle - START > self._horizon:
             self.memory.forget_before(self.clocks.settle - self._horizon)
 
-    def _reach_back(self, low: datetime) -> None:
-        """Let the memory hold rows from `low` on."""
-        if low < self.memory.floor != END:
-            older = self.loader.rows(self._stamps, self.memory.columns, low, self.memory.floor)
-            self.memory.take_older(older, low)
-
-    def _run(
-        self, rule_id: str, judges: list[RuleJudge], stretches: list[Stretch], before: datetime
-    ) -> list[dict[str, Any]]:
-        steps: list[dict[str, Any]] = []
+    def _task(
+        self, rule_id: str, judges: Sequence[RuleJudge], stretches: list[Stretch], before: datetime
+    ) -> _Task:
         due = self._due(rule_id, judges)
+        touched = []
         for judge in judges:
             judge.let_ripen(self.clocks.settle)
-        by_judge = [
-            (
-                judge,
-                few(
-                    joined(
-                        [
-                            *judge.touched(stretches, before, self.clocks.settle),
-                            *(one for one in due if not judge.covers(one)),
-                        ]
-                    )
-                ),
-            )
-            for judge in judges
-        ]
+            again = (one for one in due if not judge.covers(one))
+            touched.append(few(joined([*judge.touched(stretches, before, self.clocks.settle), *again])))
+        return _Task(rule_id, judges, touched, due)
+
+    def _reach_back(self, task: _Task) -> None:
+        """Let the memory hold all rows that a rule needs."""
+        for judge, touched in zip(task.judges, task.touched, strict=True):
+            for stretch in touched:
+                low = judge.floor_for(stretch)
+                if low < self.memory.floor != END:
+                    older = self.loader.rows(self._stamps, self.memory.columns, low, self.memory.floor)
+                    self.memory.take_older(older, low)
+
+    def _run(self, task: _Task) -> list[dict[str, Any]]:
+        """One rule; several run at once, each on a connection of its own."""
+        begun = time.perf_counter()
+        steps: list[dict[str, Any]] = []
         try:
-            for judge, touched in by_judge:
+            for judge, touched in zip(task.judges, task.touched, strict=True):
                 judge.last = touched
                 for stretch in touched:
-                    self._reach_back(judge.floor_for(stretch))
                     judge.find(stretch)
+            changed = [one for touched in task.touched for one in touched]
             for buckets in joined(
-                judge.buckets(one) for judge, touched in by_judge for one in (*touched, *due)
+                judge.buckets(one) for judge in task.judges for one in (*changed, *task.due)
             ):
                 answers: dict[str, Answer] = {}
-                for judge in judges:
+                for judge in task.judges:
                     for one in judge.answers(buckets).values():
                         there = answers.get(one.alert_id)
                         answers[one.alert_id] = one if there is None else merged(there, one)
-                steps += self._difference(rule_id, judges, *buckets, answers)
+                steps += self._difference(task.rule_id, task.judges, *buckets, answers)
         except (duckdb.Error, LedgerError) as error:
-            self._trouble(rule_id, by_judge, error)
+            self._trouble(task, error)
             return []
-        for judge, _ in by_judge:
+        finally:
+            self.rule_seconds[task.rule_id] = time.perf_counter() - begun
+        for judge in task.judges:
             judge.pending = []
-        self.troubles.pop(rule_id, None)
+        self.troubles.pop(task.rule_id, None)
         return steps
 
-    def _due(self, rule_id: str, judges: list[RuleJudge]) -> list[Stretch]:
+    def _due(self, rule_id: str, judges: Sequence[RuleJudge]) -> list[Stretch]:
         """The buckets of alerts that are out as provisional, and may be settled now."""
         return [
             (one.window_start, one.window_start + timedelta(microseconds=1))
@@ -233,7 +247,12 @@ class Watch:
         ]
 
     def _difference(
-        self, rule_id: str, judges: list[RuleJudge], low: datetime, high: datetime, answers: dict[str, Answer]
+        self,
+        rule_id: str,
+        judges: Sequence[RuleJudge],
+        low: datetime,
+        high: datetime,
+        answers: dict[str, Answer],
     ) -> list[dict[str, Any]]:
         steps: list[dict[str, Any]] = []
         settle = self.clocks.settle
@@ -267,12 +286,11 @@ class Watch:
         before = self.known.get(alert_id(answer.rule.id, key, start))
         return before.alert_id if before is not None and self.known.is_open(before) else None
 
-    def _trouble(
-        self, rule_id: str, by_judge: Iterable[tuple[RuleJudge, list[Stretch]]], error: Exception
-    ) -> None:
+    def _trouble(self, task: _Task, error: Exception) -> None:
         message = error.message if isinstance(error, LedgerError) else first_line(error)
-        there = self.troubles.get(rule_id)
-        self.troubles[rule_id] = RuleTrouble(rule_id, message, 1 if there is None else there.times + 1)
-        for judge, touched in by_judge:
+        there = self.troubles.get(task.rule_id)
+        times = 1 if there is None else there.times + 1
+        self.troubles[task.rule_id] = RuleTrouble(task.rule_id, message, times)
+        for judge, touched in zip(task.judges, task.touched, strict=True):
             judge.pending = joined([*judge.pending, *touched])
-        log.warning("a rule could not be judged", rule=rule_id, error=message)
+        log.warning("a rule could not be judged", rule=task.rule_id, error=message)

@@ -66,6 +66,7 @@ class Hits:
         self.bound = bound
         self._excused = excused
         self.covered_from = END
+        self._rows = 0
         self._memory = memory
         self._table = f"hits_{name}_{bound.rule.id.replace('-', '_')}_{bound.rule.digest[:8]}"
         with_cursor = memory.cursor()
@@ -93,7 +94,7 @@ class Hits:
         )  # fmt: skip
         values = rule.values()
         given = {name: values[name] for name in self.bound.facts.parameters}
-        with self._memory.frame(bounds, self.bound.facts.views) as cursor:
+        with self._memory.frame(bounds, self.bound.facts.views, self.bound.columns) as cursor:
             given |= {"answer_low": low, "answer_high": high, "answer_due": due}
             cursor.execute(f"SET max_execution_time = {MAX_SECONDS * 1_000:.0f}")
             drop = "" if rule.missing == "keep" else " AND len(list_filter(key, lambda k: k IS NULL)) = 0"
@@ -120,7 +121,10 @@ class Hits:
                 )
             self._excuse(cursor)
             ranks = " ".join(f"WHEN '{level}' THEN {rank}" for rank, level in enumerate(LEVELS))
-            cursor.execute(f"DELETE FROM main.{self._table} WHERE time >= $1 AND time < $2", [low, high])
+            if self._rows:
+                self._rows -= _one(
+                    cursor, f"DELETE FROM main.{self._table} WHERE time >= $1 AND time < $2", [low, high]
+                )
             if not count:
                 return
             cursor.execute(
@@ -128,13 +132,14 @@ class Hits:
                 f" coalesce(CASE severity {ranks} END, {LEVELS.index(rule.level)}) AS severity, reason,"
                 " revoke, unnest(evidence) AS ref FROM answer"
             )
-            cursor.execute(
+            self._rows += _one(
+                cursor,
                 f"INSERT INTO main.{self._table} SELECT r.key, r.time, r.completes, r.severity, r.reason,"
                 " r.revoke, r.ref, coalesce(e.time, r.time), e.source, e.event_id, e.tenant, e.environment,"
                 " e.actor, e.delegated_actor, e.trace_id, e.exercise, coalesce(e.drill, false),"
                 " coalesce(e.trusted, false) FROM refs r LEFT JOIN ("
                 f"{self._memory.rows_between(bounds.low, bounds.high)}"
-                ") e ON e.ref = r.ref WHERE r.ref IS NOT NULL"
+                ") e ON e.ref = r.ref WHERE r.ref IS NOT NULL",
             )
 
     def _excuse(self, cursor: Any) -> None:
@@ -153,13 +158,16 @@ class Hits:
         """Drop what no bucket from `low` on needs."""
         keep = self.needs_from(low)
         if self.covered_from < keep:
-            cursor = self._memory.cursor()
-            cursor.execute(f"DELETE FROM {self._table} WHERE time < $1", [keep])
-            cursor.close()
+            if self._rows:
+                cursor = self._memory.cursor()
+                self._rows -= _one(cursor, f"DELETE FROM {self._table} WHERE time < $1", [keep])
+                cursor.close()
             self.covered_from = keep
 
     def found(self, low: datetime, high: datetime) -> list[Found]:
         """What stands in the buckets that begin in [low, high), `low` being where one begins."""
+        if not self._rows:
+            return []
         rule = self.bound.rule
         cursor = self._memory.cursor()
         try:
@@ -236,7 +244,8 @@ def _found(row: dict[str, Any]) -> Found:
     )  # fmt: skip
 
 
-def _one(cursor: Any, query: str) -> int:
-    row = cursor.execute(query).fetchone()
-    assert row is not None  # an aggregate always answers
+def _one(cursor: Any, query: str, given: Sequence[Any] = ()) -> int:
+    """The one number of an aggregate, or how many rows a statement changed."""
+    row = cursor.execute(query, list(given)).fetchone()
+    assert row is not None  # both always answer
     return int(row[0])

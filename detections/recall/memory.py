@@ -8,6 +8,7 @@ microseconds, and the smallest number for rows that are on time whenever they co
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from detections.recall.views import (
+    ALWAYS_SHOWN,
     BASE_COLUMNS,
     DENIES_SHOWN,
     DERIVED,
@@ -43,6 +45,7 @@ AHEAD: Final = timedelta(minutes=5)
 """Rows further ahead of their entry are counted, and judged by no rule."""
 END: Final = datetime(9999, 12, 31, tzinfo=UTC)
 START: Final = datetime(1, 1, 1, tzinfo=UTC)
+MOST_THREADS: Final = 8
 MOST_CHUNKS: Final = 12
 """Tables that recent rows lie in; then the smaller ones become one."""
 _KIND_OF: Final = {
@@ -73,7 +76,7 @@ class _Chunk:
 
 
 class Memory:
-    """Rows and sightings. One writing thread; rules read through cursors of their own."""
+    """Rows and sightings. One writing thread; rules read through cursors of their own, several at once."""
 
     def __init__(
         self, asked: frozenset[str], views: frozenset[str], latenesses: Iterable[timedelta] = (),
@@ -87,8 +90,8 @@ class Memory:
         self.any_late = False
         self._latenesses = sorted(set(latenesses))
         config: dict[str, Any] = {"memory_limit": f"{memory_bytes}B", "temp_directory": ""}
-        if threads is not None:
-            config["threads"] = threads
+        self.threads = threads or min(MOST_THREADS, os.cpu_count() or 1)
+        config["threads"] = self.threads
         self._database = duckdb.connect(":memory:", config=config)
         self._database.execute("SET GLOBAL TimeZone = 'UTC'")
         columns = ", ".join(f'"{name}" {SQL_TYPES[name]}' for name in self.columns)
@@ -294,12 +297,17 @@ class Memory:
         return f"CASE {steps} ELSE {2**62} END" if steps else str(2**62)
 
     @contextmanager
-    def frame(self, bounds: Bounds, views: Iterable[str] = VIEWS) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A cursor on which `views` show what lies in `bounds`."""
+    def frame(
+        self, bounds: Bounds, views: Iterable[str] = VIEWS, asked: frozenset[str] | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor on which `views` show what lies in `bounds`, with the columns `asked` for (None: all).
+
+        Each column of each table costs when a query is planned, many times more than when it runs.
+        """
         cursor = self._database.cursor()
         try:
             for name in views:
-                cursor.execute(f"CREATE TEMP VIEW {name} AS {self._view(name, bounds)}")
+                cursor.execute(f"CREATE TEMP VIEW {name} AS {self._view(name, bounds, asked)}")
             yield cursor
         finally:
             cursor.close()
@@ -311,15 +319,15 @@ class Memory:
         recent = [f"SELECT {ref} FROM {one} WHERE {_span(low, high)}" for one in self._tables(low, high)]
         return " UNION ALL ".join([*recent, f"SELECT {ref} FROM main.kept"])
 
-    def _view(self, name: str, bounds: Bounds) -> str:
+    def _view(self, name: str, bounds: Bounds, asked: frozenset[str] | None) -> str:
         if not bounds.answered and name in DENIES_SHOWN:
-            whole = self._view(name, replace(bounds, answered=True))
+            whole = self._view(name, replace(bounds, answered=True), asked)
             return _UNANSWERED.format(rows=whole, late=_late(bounds))
         late = _late(bounds)
         span = f"{_span(bounds.low, bounds.high)}{late}"
         if name in _KIND_OF:
             kind, table = _KIND_OF[name]
-            shown = self._columns_shown()
+            shown = self._columns_shown(asked)
             if table == "kept":
                 return f"SELECT {shown} FROM main.kept WHERE kind = '{kind}'{late}"
             return " UNION ALL ".join(
@@ -327,7 +335,7 @@ class Memory:
                 for one in self._tables(bounds.low, bounds.high)
             )
         if name == "events":
-            shown = self._columns_shown()
+            shown = self._columns_shown(asked)
             tables = [*self._tables(bounds.low, bounds.high), "main.kept"]
             return " UNION ALL ".join(f"SELECT {shown} FROM {one} WHERE {span}" for one in tables)
         if name == EDGES:
@@ -335,7 +343,7 @@ class Memory:
             return (
                 f"SELECT {columns}, delegation[step] AS delegator, delegation[step + 1] AS delegate FROM ("
                 f"SELECT {columns}, delegation, unnest(generate_series(1, len(delegation) - 1)) AS step"
-                f" FROM ({self._view('events', bounds)}) WHERE len(delegation) > 1)"
+                f" FROM ({self._view('events', bounds, asked)}) WHERE len(delegation) > 1)"
             )
         if name in ("source_settings", "expected_sources"):
             some = " WHERE silent_after IS NOT NULL" if name == "expected_sources" else ""
@@ -343,10 +351,11 @@ class Memory:
         keys = ", ".join(column for one in self.sightings if one.name == name for column, _ in one.keys)
         return f"SELECT {keys}, day, first_at, last_at, n FROM main.seen_{name} WHERE true{late}"
 
-    def _columns_shown(self) -> str:
-        shown = [f'"{name}"' for name in self.columns]
+    def _columns_shown(self, asked: frozenset[str] | None) -> str:
+        wanted = {*self.columns, *DERIVED} if asked is None else asked | ALWAYS_SHOWN
+        shown = [f'"{name}"' for name in self.columns if name in wanted]
         for name, (sql, needs) in DERIVED.items():
-            if {*needs} <= {*self.columns}:
+            if name in wanted and {*needs} <= {*self.columns}:
                 shown.append(f"{sql} AS {name}")
         return ", ".join([*shown, "trusted", "drill"])
 

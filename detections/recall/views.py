@@ -122,6 +122,7 @@ SIGHTINGS: Final[tuple[Sighting, ...]] = (
 EDGES: Final = "delegation_edges"
 """One row for each step of each chain in the stretch: the columns of EDGE_COLUMNS, delegator and delegate."""
 EDGE_COLUMNS: Final = ("kind", "time", "source", "event_id", "ref", "tenant", "environment", "principal")
+ALWAYS_SHOWN: Final = frozenset({*BASE_COLUMNS, *EDGE_COLUMNS, "delegation"})
 VIEWS: Final = frozenset({
     "events", EDGES, *STRETCH_KINDS.values(), *KEPT_KINDS.values(), *(one.name for one in SIGHTINGS),
     "expected_sources", "source_settings",
