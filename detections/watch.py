@@ -144,9 +144,13 @@ class Watch:
         for task in tasks:
             # Before any rule runs: it moves what the others read.
             self._reach_back(task)
-        steps = [step for found in self._pool.map(self._run, tasks) for step in found]
+        found = list(self._pool.map(self._run, tasks))
+        for number, task in enumerate(tasks):
+            if found[number] is None:
+                # Alone it shows whether it took the memory, or another did.
+                found[number] = self._run(task, alone=True)
         self._trim()
-        return steps
+        return [step for steps in found for step in steps or ()]
 
     def sealed(self, steps: Iterable[Mapping[str, Any]]) -> None:
         """The steps that `advance` gave are sealed."""
@@ -209,8 +213,8 @@ class Watch:
                     older = self.loader.rows(self._stamps, self.memory.columns, low, self.memory.floor)
                     self.memory.take_older(older, low)
 
-    def _run(self, task: _Task) -> list[dict[str, Any]]:
-        """One rule; several run at once, each on a connection of its own."""
+    def _run(self, task: _Task, *, alone: bool = False) -> list[dict[str, Any]] | None:
+        """One rule; several run at once, each on a connection of its own. None: memory ran out among them."""
         begun = time.perf_counter()
         steps: list[dict[str, Any]] = []
         try:
@@ -229,6 +233,8 @@ class Watch:
                         answers[one.alert_id] = one if there is None else merged(there, one)
                 steps += self._difference(task.rule_id, task.judges, *buckets, answers)
         except (duckdb.Error, LedgerError) as error:
+            if isinstance(error, duckdb.OutOfMemoryException) and not alone:
+                return None
             self._trouble(task, error)
             return []
         finally:

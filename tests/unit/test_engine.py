@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -16,6 +17,7 @@ import rfc8785
 from detections.alerting.standing import alert_of, alerts_of, history_of
 from detections.alerting.triage import Triage, seal_triage, triage_event
 from detections.engine import Engine
+from detections.judging import RuleJudge
 from detections.rulebook.rule_files import read_rules, rule_document, shipped_rules
 from ingest.adapters import adapter
 from ingest.authority import Intake, apply
@@ -72,8 +74,8 @@ class Firm:
         self.made.clock.advance(timedelta(**span).total_seconds())
         self.writer.tick([(STREAM, self.made.clock())])
 
-    def engine(self) -> Engine:
-        engine = Engine(self.made.writer(name="engine", remember=False), memory={"threads": 1})
+    def engine(self, **memory: int) -> Engine:
+        engine = Engine(self.made.writer(name="engine", remember=False), memory={"threads": 1, **memory})
         self.engines.append(engine)
         return engine
 
@@ -264,6 +266,52 @@ def test_a_rule_that_fails_or_takes_too_much_stops_no_other(
     (trouble,) = engine.watch.troubles.values()
     assert trouble.rule_id in {"failing", "greedy"}
     assert trouble.message
+    firm.close()
+
+
+HUNGRY = (
+    GREEDY.replace("greedy", "hungry")
+    .replace("count(DISTINCT a.ref", "len(list(a.ref")
+    .replace("d.ref) FROM", "d.ref)) FROM")
+)
+
+
+def test_a_rule_that_eats_the_memory_leaves_those_beside_it_their_answers(made: Made, tmp_path: Path) -> None:
+    firm = Firm(made)
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    (rules / "hungry.yml").write_text(HUNGRY)
+    for number in range(6):
+        (rules / f"good-{number}.yml").write_text(GOOD.replace("every-deny", f"every-deny-{number}"))
+    firm.load("rules", [rule_document(rule) for rule in read_rules(rules)])
+    engine = firm.engine(threads=2, memory_bytes=100 << 20)
+    firm.send(_denies(made, 200))
+    alerts = firm.judge(engine)
+    assert sorted(alert["rule_id"] for alert in alerts) == [f"every-deny-{number}" for number in range(6)]
+    assert list(engine.watch.troubles) == ["hungry"]
+    assert "allocate" in engine.watch.troubles["hungry"].message
+    firm.close()
+
+
+def test_a_rule_that_lacked_memory_beside_another_is_judged_alone(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    firm = Firm(made, ["repeated-denies"])
+    engine = firm.engine(threads=2)
+    find = RuleJudge.find
+    failed: list[str] = []
+
+    def starved(judge: RuleJudge, stretch: Any) -> None:
+        if judge.force.id not in failed:
+            failed.append(judge.force.id)
+            raise duckdb.OutOfMemoryException("failed to allocate")
+        find(judge, stretch)
+
+    monkeypatch.setattr(RuleJudge, "find", starved)
+    firm.send(_denies(made, 8))
+    (alert,) = firm.judge(engine)
+    assert (alert["rule_id"], failed) == ("repeated-denies", ["repeated-denies"])
+    assert not engine.watch.troubles
     firm.close()
 
 
