@@ -89,7 +89,9 @@ class Memory:
         self.ahead = 0
         self.any_late = False
         self._latenesses = sorted(set(latenesses))
-        config: dict[str, Any] = {"memory_limit": f"{memory_bytes}B", "temp_directory": ""}
+        config: dict[str, Any] = {
+            "memory_limit": f"{memory_bytes}B", "temp_directory": "", "preserve_insertion_order": False,
+        }  # fmt: skip
         self.threads = threads or min(MOST_THREADS, os.cpu_count() or 1)
         config["threads"] = self.threads
         self._database = duckdb.connect(":memory:", config=config)
@@ -184,82 +186,84 @@ class Memory:
         return rows.filter(pc.invert(pc.or_(unseen, _is_ahead(rows))))
 
     def _insert(self, rows: pa.Table, *, only_recent: bool = False) -> None:
+        """One table of its own for new rows: adding to a large one costs far more than making a small one."""
         fresh = rows.append_column("network", _networks(rows["client_ip"]))
+        name = self._next_name()
         cursor = self._database.cursor()
         try:
-            cursor.register("fresh", fresh)
-            parts = []
-            for name in self.columns:
-                if name == "impact":
-                    parts.append("coalesce(f.impact, t.impact) AS impact")
-                else:
-                    parts.append(f'{KEPT_AS_WORDS.get(name, "f." + chr(34) + name + chr(34))} AS "{name}"')
-            cursor.execute(
-                f"CREATE OR REPLACE TEMP TABLE rows AS SELECT {', '.join(parts)}, f.network,"
-                " coalesce(s.agentic, false) AS agentic, coalesce(s.trusted, false) AS trusted,"
-                " d.id IS NOT NULL AS drill, f.late FROM fresh f"
-                " LEFT JOIN tiers t ON t.action = f.action AND f.time >= t.since AND f.time < t.until"
-                " LEFT JOIN source_facts s ON s.source = f.source AND f.time >= s.since AND f.time < s.until"
-                " LEFT JOIN drills d ON d.id = f.exercise AND d.source = f.source"
-                " AND f.time >= d.begin_at AND f.time < d.end_at"
-            )
-            self._drop_known(cursor)
-            kinds = ", ".join(f"'{kind}'" for kind in KEPT_KINDS)
-            if not only_recent:
-                cursor.execute(f"INSERT INTO kept SELECT * FROM rows WHERE kind IN ({kinds})")
-            # Old rows that nobody asked for yet are read again when somebody does.
-            floor = self.floor if self.floor != END else START
-            wanted = f"kind NOT IN ({kinds}) AND time >= {_literal(floor)}"
-            self._keep_chunk(cursor, f"SELECT * FROM rows WHERE {wanted}")
+            cursor.register("fresh", _in_parts(fresh, self.threads))
+            cursor.execute(f"CREATE TABLE main.{name} AS {self._facts_of_fresh()}")
+            self._drop_known(cursor, name)
             if not only_recent:
                 for one in self.sightings:
-                    self._see(cursor, one)
-            cursor.execute("DROP TABLE rows")
+                    self._see(cursor, one, name)
+            kinds = ", ".join(f"'{kind}'" for kind in KEPT_KINDS)
+            if not only_recent:
+                cursor.execute(f"INSERT INTO main.kept SELECT * FROM main.{name} WHERE kind IN ({kinds})")
+            # Old rows that nobody asked for yet are read again when somebody does.
+            floor = self.floor if self.floor != END else START
+            cursor.execute(f"DELETE FROM main.{name} WHERE kind IN ({kinds}) OR time < {_literal(floor)}")
+            self._keep_chunk(cursor, name)
         finally:
             cursor.close()
-
-    def _keep_chunk(self, cursor: duckdb.DuckDBPyConnection, select: str) -> None:
-        """A table of its own for new rows: adding to a large one costs far more than making a small one."""
-        chunk = self._make(cursor, select)
-        if chunk is not None:
-            self._chunks.append(chunk)
         if len(self._chunks) > MOST_CHUNKS:
             small = sorted(self._chunks, key=lambda one: one.rows)[:MOST_CHUNKS]
             self._chunks = [one for one in self._chunks if one not in small]
             self._rewrite(small, self.floor if self.floor != END else START)
 
+    def _facts_of_fresh(self) -> str:
+        """SQL for the rows of `fresh` with what is sealed about their actions, sources and drills."""
+        parts = []
+        for name in self.columns:
+            if name == "impact":
+                parts.append("coalesce(f.impact, t.impact) AS impact")
+            else:
+                parts.append(f'{KEPT_AS_WORDS.get(name, "f." + chr(34) + name + chr(34))} AS "{name}"')
+        return (
+            f"SELECT {', '.join(parts)}, f.network,"
+            " coalesce(s.agentic, false) AS agentic, coalesce(s.trusted, false) AS trusted,"
+            " d.id IS NOT NULL AS drill, f.late FROM fresh f"
+            " LEFT JOIN tiers t ON t.action = f.action AND f.time >= t.since AND f.time < t.until"
+            " LEFT JOIN source_facts s ON s.source = f.source AND f.time >= s.since AND f.time < s.until"
+            " LEFT JOIN drills d ON d.id = f.exercise AND d.source = f.source"
+            " AND f.time >= d.begin_at AND f.time < d.end_at"
+        )
+
+    def _next_name(self) -> str:
+        self._made += 1
+        return f"recent_{self._made}"
+
     def _rewrite(self, chunks: Sequence[_Chunk], floor: datetime) -> None:
         """One table in place of several, without what lies before `floor`."""
         rows = " UNION ALL ".join(f"SELECT * FROM main.{one.name}" for one in chunks)
+        name = self._next_name()
         cursor = self._database.cursor()
         try:
-            chunk = self._make(cursor, f"SELECT * FROM ({rows}) WHERE time >= {_literal(floor)}")
+            where = f"WHERE time >= {_literal(floor)}"
+            cursor.execute(f"CREATE TABLE main.{name} AS SELECT * FROM ({rows}) {where}")
             for one in chunks:
                 cursor.execute(f"DROP TABLE main.{one.name}")
+            self._keep_chunk(cursor, name)
         finally:
             cursor.close()
-        if chunk is not None:
-            self._chunks.append(chunk)
 
-    def _make(self, cursor: duckdb.DuckDBPyConnection, select: str) -> _Chunk | None:
-        self._made += 1
-        name = f"recent_{self._made}"
-        cursor.execute(f"CREATE TABLE main.{name} AS {select}")
+    def _keep_chunk(self, cursor: duckdb.DuckDBPyConnection, name: str) -> None:
+        """Let a table be one of those that hold recent rows, where there are any in it."""
         found = cursor.sql(f"SELECT count(*) AS n, min(time) AS low, max(time) AS high FROM main.{name}")
         row = found.to_arrow_table().to_pylist()[0]
         if row["n"]:
-            return _Chunk(name, row["n"], row["low"], row["high"])
-        cursor.execute(f"DROP TABLE main.{name}")
-        return None
+            self._chunks.append(_Chunk(name, row["n"], row["low"], row["high"]))
+        else:
+            cursor.execute(f"DROP TABLE main.{name}")
 
     def _tables(self, low: datetime, high: datetime) -> list[str]:
         """The tables that may hold recent rows of [low, high); at least one, so that columns are known."""
         found = [f"main.{one.name}" for one in self._chunks if one.low < high and one.high >= low]
         return found or ["(SELECT * FROM main.kept WHERE false)"]
 
-    def _drop_known(self, cursor: duckdb.DuckDBPyConnection) -> None:
+    def _drop_known(self, cursor: duckdb.DuckDBPyConnection, name: str) -> None:
         """Rows come once: what is equal in all that is kept was sealed twice, long apart."""
-        span = cursor.sql("SELECT min(time) AS low, max(time) AS high FROM rows").to_arrow_table()
+        span = cursor.sql(f"SELECT min(time) AS low, max(time) AS high FROM main.{name}").to_arrow_table()
         low, high = span.to_pylist()[0].values()
         if low is None:
             return
@@ -269,23 +273,23 @@ class Memory:
             f"SELECT time, source, event_id FROM {table} WHERE {within}" for table in tables
         )
         again = cursor.execute(
-            f"SELECT count(*) FROM rows SEMI JOIN ({known}) k"
-            " ON rows.time = k.time AND rows.source = k.source AND rows.event_id = k.event_id"
+            f"SELECT count(*) FROM main.{name} r SEMI JOIN ({known}) k"
+            " ON r.time = k.time AND r.source = k.source AND r.event_id = k.event_id"
         ).fetchone()
         if again is None or not again[0]:
             return
         columns = [*self.columns, "network"]
-        same = " AND ".join(f'rows."{name}" IS NOT DISTINCT FROM k."{name}"' for name in columns)
+        same = " AND ".join(f'r."{column}" IS NOT DISTINCT FROM k."{column}"' for column in columns)
         for table in tables:
             cursor.execute(
-                "CREATE OR REPLACE TEMP TABLE rows AS SELECT rows.* FROM rows"
+                f"CREATE OR REPLACE TABLE main.{name} AS SELECT r.* FROM main.{name} r"
                 f" ANTI JOIN (SELECT * FROM {table} WHERE {within}) k ON {same}"
             )
 
-    def _see(self, cursor: duckdb.DuckDBPyConnection, one: Sighting) -> None:
+    def _see(self, cursor: duckdb.DuckDBPyConnection, one: Sighting, name: str) -> None:
         keys = ", ".join(f"{sql} AS {name}" for name, sql in one.keys)
         steps = f", {one.unnest}" if one.unnest else ""
-        inner = f"SELECT *{steps} FROM rows WHERE {one.where}"
+        inner = f"SELECT *{steps} FROM main.{name} WHERE {one.where}"
         cursor.execute(
             f"INSERT INTO seen_{one.name} SELECT {keys}, CAST(time AS DATE) AS day, min(time), max(time),"
             f" count(*), {self._late_class()} AS late_class FROM ({inner}) GROUP BY ALL"
@@ -430,6 +434,12 @@ def _networks(addresses: pa.ChunkedArray) -> pa.ChunkedArray:
     named = [None if one is None else network_of(one) for one in coded.dictionary.to_pylist()]
     taken: pa.Array = pa.array(named, pa.string()).take(coded.indices)
     return pa.chunked_array([taken])
+
+
+def _in_parts(rows: pa.Table, parts: int) -> pa.Table:
+    """The same rows in as many chunks as there are threads to take them in."""
+    size = -(-len(rows) // parts) or 1
+    return pa.Table.from_batches(rows.combine_chunks().to_batches(max_chunksize=size), rows.schema)
 
 
 def _key_type(name: str) -> str:
