@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from detections.clocks import Clocks
-from detections.recall.memory import NEVER_LATE
+from detections.recall.memory import NEVER_LATE, where
 from ledger.errors import DamageError
 from ledger.events import ARROW_SCHEMA, ERASED_LEAF, TIME_TYPE
 from ledger.format.manifest import FILE_PREFIX, Append, Entry, SegmentRef, parse_instant
@@ -108,7 +108,7 @@ def _of_file(
         stamp = wanted.get(hold.segment)
         if stamp is not None:
             piece = table.slice(begin, end - begin)
-            piece = piece.filter(pc.is_null(piece[ERASED_LEAF]))
+            piece = where(piece, pc.is_null(piece[ERASED_LEAF]))
             yield stamped(piece, columns, stamp)
 
 
@@ -123,7 +123,7 @@ def _reaches(state: LogState, path: str, low: datetime | None, high: datetime | 
 
 def _between(table: pa.Table, low: datetime | None, high: datetime | None) -> pa.Table:
     if low is not None:
-        table = table.filter(pc.greater_equal(table["time"], pa.scalar(low, TIME_TYPE)))
+        table = where(table, pc.greater_equal(table["time"], pa.scalar(low, TIME_TYPE)))
     if high is not None:
-        table = table.filter(pc.less(table["time"], pa.scalar(high, TIME_TYPE)))
+        table = where(table, pc.less(table["time"], pa.scalar(high, TIME_TYPE)))
     return table

@@ -168,7 +168,7 @@ class Memory:
             self._rewrite([chunk], before)
         self.floor = floor
         for rows in tables:
-            held = rows.filter(pc.less(rows["time"], pa.scalar(before, TIME_TYPE)))
+            held = where(rows, pc.less(rows["time"], pa.scalar(before, TIME_TYPE)))
             if len(held := self._judged(held)):
                 self._insert(held, only_recent=True)
 
@@ -183,7 +183,7 @@ class Memory:
 
     def _judged(self, rows: pa.Table) -> pa.Table:
         unseen = pc.is_in(rows["kind"], pa.array(UNSEEN_KINDS))
-        return rows.filter(pc.invert(pc.or_(unseen, _is_ahead(rows))))
+        return where(rows, pc.invert(pc.or_(unseen, _is_ahead(rows))))
 
     def _insert(self, rows: pa.Table, *, only_recent: bool = False) -> None:
         """One table of its own for new rows: adding to a large one costs far more than making a small one."""
@@ -439,7 +439,12 @@ def _networks(addresses: pa.ChunkedArray) -> pa.ChunkedArray:
 def _in_parts(rows: pa.Table, parts: int) -> pa.Table:
     """The same rows in as many chunks as there are threads to take them in."""
     size = -(-len(rows) // parts) or 1
-    return pa.Table.from_batches(rows.combine_chunks().to_batches(max_chunksize=size), rows.schema)
+    return pa.Table.from_batches(rows.to_batches(max_chunksize=size), rows.schema)
+
+
+def where(rows: pa.Table, mask: pa.ChunkedArray) -> pa.Table:
+    """The rows that a mask without nulls lets pass; all of them are not copied."""
+    return rows if pc.all(mask, min_count=0).as_py() else rows.filter(mask)
 
 
 def _key_type(name: str) -> str:
