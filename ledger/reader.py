@@ -23,6 +23,7 @@ from ledger.query.lag import noted_lag
 from ledger.storage.copied_files import LocalFiles
 from ledger.storage.store import Store
 from ledger.storage.stores import open_store
+from ledger.storage.user_folders import cache_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -164,6 +165,11 @@ class Ledger:
         query = connect(there["events"], there["dead_letters"], self.limits, self._remote())
         self._query = (at, query)
         return query
+
+    @property
+    def derived_folder(self) -> Path | None:
+        """Where this user keeps what is derived from the ledger; None where nothing is to be remembered."""
+        return None if self._pins is None else cache_folder(self.store.url)
 
     def committed(self, at: int | None = None) -> list[CommittedFile]:
         """The files that count as of `at` entries. Raises UsageError where some of them are gone since."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from detections.configs.timeline import Timeline
 from detections.metrics.catalogue import METRICS, Metric, prelude
+from detections.metrics.kept_answers import answer
 from detections.metrics.periods import By, Period, period_of
 from ledger.format.manifest import instant
 from ledger.reader import Ledger
@@ -72,7 +73,7 @@ def figures(
     for metric in metrics:
         text = metric.sql
         body = _join(settings, shared, text)
-        rows = [row for row in ledger.query(at).trusted(body).to_pylist() if choice.takes(row)]
+        rows = [row for row in answer(ledger, at, body) if choice.takes(row)]
         target = (targets or {}).get(metric.name, metric.target)
         for group, own in _groups(rows, choice.group):
             found += _with_changes(_figures(metric, own, periods, choice, group, target))

@@ -3,6 +3,6 @@ SELECT a.slot, a.tenant, a.environment, a.source,
        count(*) FILTER (j.allowed) AS numerator,
        count(*) AS denominator,
        count(*) FILTER (j.denied AND NOT coalesce(j.allowed, false)) AS despite_deny
-FROM done a LEFT JOIN judged j ON j.source = a.source AND j.event_id = a.event_id
+FROM done a LEFT JOIN (SELECT * FROM judged WHERE sensitive) j ON j.source = a.source AND j.event_id = a.event_id
 WHERE a.sensitive
 GROUP BY a.slot, a.tenant, a.environment, a.source

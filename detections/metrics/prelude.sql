@@ -26,20 +26,20 @@ told AS (
     FROM seen WHERE kind = 'action'
 ), answers AS (
     -- An action and each decision that speaks of it: by its reference, whose fields must agree, else by trace.
-    SELECT a.source, a.event_id, d.decision, d.by_policy
+    SELECT a.source, a.event_id, a.sensitive, d.decision, d.by_policy
     FROM done a JOIN decided d ON d.source = a.source AND d.event_id = a.decision_ref
     WHERE d.action = a.action AND d.resource = a.resource AND d.principal = a.principal
     UNION ALL
-    SELECT a.source, a.event_id, d.decision, d.by_policy
+    SELECT a.source, a.event_id, a.sensitive, d.decision, d.by_policy
     FROM done a JOIN decided d ON d.ref = a.decision_ref
-    WHERE d.action = a.action AND d.resource = a.resource AND d.principal = a.principal
+    WHERE contains(a.decision_ref, '#') AND d.action = a.action AND d.resource = a.resource AND d.principal = a.principal
     UNION ALL
-    SELECT a.source, a.event_id, d.decision, d.by_policy
+    SELECT a.source, a.event_id, a.sensitive, d.decision, d.by_policy
     FROM done a JOIN decided d ON d.trace_id = a.trace_id AND d.action = a.action
         AND d.resource = a.resource AND d.principal = a.principal
     WHERE a.decision_ref IS NULL AND d.time <= a.time AND d.time >= a.time - INTERVAL 5 MINUTE
 ), judged AS (
-    SELECT source, event_id, bool_or(by_policy AND decision = 'allow') AS allowed,
+    SELECT source, event_id, sensitive, bool_or(by_policy AND decision = 'allow') AS allowed,
            bool_or(by_policy) AS evaluated, bool_or(decision = 'deny') AS denied
-    FROM answers GROUP BY source, event_id
+    FROM answers GROUP BY source, event_id, sensitive
 )

@@ -294,3 +294,57 @@ def test_the_command_shows_every_metric_and_its_target(
     assert "0.01" in shown
     assert run(decision_ledger.app, ["metrics", "--by", "month", *url[:2]]) == 2
     assert run(decision_ledger.app, ["metrics", "--tz", "Mars/Olympus", *url[:2]]) == 2
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path / "cache"
+
+
+def _all(made: Made, **more: Any) -> list[dict[str, Any]]:
+    with Ledger.open(str(made.folder)) as ledger:
+        found = figures(
+            ledger, [period_of(MONDAY, "day", UTC)], Choice(by="day"), timeline=Timeline(), **more
+        )
+    return [one.as_json() for one in found]
+
+
+def test_answers_are_kept_for_one_head_and_no_other(tmp_path: Path, kept: Path) -> None:
+    rows = [at(1, "action", delegated_actor=AGENT), at(2, "decision", delegated_actor=AGENT, decision="deny")]
+    made = sealed(tmp_path, rows)
+    first = _all(made)
+    files = {one: one.stat().st_mtime_ns for one in kept.rglob("metrics/*.parquet")}
+    assert len(files) == len(METRICS)
+    assert _all(made) == first
+    assert {one: one.stat().st_mtime_ns for one in kept.rglob("metrics/*.parquet")} == files
+    assert len(_all(made, at=2)) == len(METRICS)
+    made.writer().commit([stretch([at(3, "action", event_id="e9", delegated_actor=AGENT)], 2)])
+    grown = _all(made)
+    assert [one["denominator"] for one in grown[:2]] == [2, 0]
+    assert first[0]["denominator"] == 1
+    # What another head gave is gone: something of it may have been erased since.
+    left = {*kept.rglob("metrics/*.parquet")}
+    assert len(left) == len(METRICS)
+    assert not left & files.keys()
+
+
+def test_a_kept_answer_that_cannot_be_read_or_is_another_users_is_asked_for_anew(
+    tmp_path: Path, kept: Path
+) -> None:
+    made = sealed(tmp_path, [at(1, "action", delegated_actor=AGENT)])
+    first = _all(made)
+    for number, one in enumerate(kept.rglob("metrics/*.parquet")):
+        if number % 2:
+            one.write_bytes(b"PAR1 no more")
+        else:
+            one.chmod(0o666)
+    assert _all(made) == first
+
+
+def test_who_remembers_nothing_keeps_nothing(tmp_path: Path, kept: Path) -> None:
+    made = sealed(tmp_path, [at(1, "action", delegated_actor=AGENT)])
+    with Ledger.open(str(made.folder), remember=False) as ledger:
+        figures(ledger, [period_of(MONDAY, "day", UTC)], Choice(by="day"), timeline=Timeline())
+    assert not kept.exists()
