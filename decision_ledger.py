@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,6 +34,9 @@ from ledger.console import (
 from ledger.errors import UsageError
 from ledger.format.plain_text import plain_lines
 
+if TYPE_CHECKING:
+    from ingest.pipeline import Totals
+
 PLANTED = ("shared-identity", "credential-theft", "delegated-abuse")
 """What goes wrong in the demo's day."""
 DENIES = "SELECT reason, count(*) AS denies FROM decisions GROUP BY 1 ORDER BY 2 DESC"
@@ -48,6 +53,7 @@ app = typer.Typer(
 
 @app.callback()
 def program(
+    context: typer.Context,
     ledger_: LedgerOption = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
@@ -56,6 +62,8 @@ def program(
     """A flight recorder for the authority of AI agents: sealed, queried, proved."""
     del config  # its callback took it in
     shared.ledger, shared.json, shared.verbose = ledger_, as_json, verbose
+    # What detections cannot import: they read sealed rows alone, and files are made into such here.
+    context.obj = sealed_in_passing
 
 
 @app.command()
@@ -80,6 +88,42 @@ def demo(
     result = Demo(place, out if as_json or shared.json else sys.stdout).run()
     if as_json or shared.json:
         answer(result, "", as_json=True)
+
+
+def seal_files(folder: Path, paths: list[str], format_: str, name: str, *, remember: bool) -> Totals:
+    """A new ledger in `folder` of all that files hold; its writer and origin are named after `name`.
+
+    `remember` says whether this user's settings and cache take note of it.
+    """
+    from ingest.intakes import read_intake
+    from ingest.pipeline import Pipeline
+    from ingest.sources.files.source import FileSource
+    from ledger.log.pins import Pins
+    from ledger.log.signing import SigningKey, create_key, default_key_path
+    from ledger.storage.local_store import LocalStore
+    from ledger.writer import Writer, create_ledger
+
+    key_path = default_key_path(folder)
+    create_key(key_path, f"{name}.example/agents")
+    key, store = SigningKey(key_path), LocalStore(folder)
+    create_ledger(store, key)
+    if remember:
+        Pins(str(folder)).renew(key.verifier)
+    settings = read_intake(None, name)
+    reader = adapter(format_, settings.options)
+    source = FileSource(paths, lambda _: None, limits=settings.limits)
+    return Pipeline(
+        source, reader, Writer(store, key, name=name, remember=remember), intake=settings.intake
+    ).run()
+
+
+@contextlib.contextmanager
+def sealed_in_passing(paths: list[str], format_: str) -> Iterator[tuple[str, int]]:
+    """A ledger of files for as long as it is asked: its folder, and how many messages were refused."""
+    with tempfile.TemporaryDirectory(prefix="decision-ledger-") as place:
+        folder = Path(place) / "ledger"
+        totals = seal_files(folder, paths, format_, "passing", remember=False)
+        yield str(folder), totals.rejected
 
 
 class Demo:
@@ -119,29 +163,10 @@ class Demo:
     def _seal(self) -> int:
         import orjson
 
-        from ingest.intakes import read_intake
-        from ingest.pipeline import Pipeline
-        from ingest.sources.files.source import FileSource
-        from ledger.log.pins import Pins
-        from ledger.log.signing import SigningKey, create_key, default_key_path
-        from ledger.storage.local_store import LocalStore
-        from ledger.writer import Writer, create_ledger
-
         self._say("1. A day of decisions is generated, and a new ledger made")
         wire = self.place / "decisions.jsonl"
         wire.write_bytes(b"".join(orjson.dumps(event) + b"\n" for event in self.day.events))
-        key_path = default_key_path(self.folder)
-        create_key(key_path, "demo.example/agents")
-        key, store = SigningKey(key_path), LocalStore(self.folder)
-        create_ledger(store, key)
-        Pins(str(self.folder)).renew(key.verifier)
-        writer = Writer(store, key, name="demo")
-        totals = Pipeline(
-            FileSource([str(wire)], lambda _: None),
-            adapter("native"),
-            writer,
-            intake=read_intake(None, "demo").intake,
-        ).run()
+        totals = seal_files(self.folder, [str(wire)], "native", "demo", remember=True)
         self._say(
             "",
             f"  {wire} holds a day of a company's identity stack: sessions, credentials,",

@@ -173,6 +173,13 @@ def detect_rules(
 
 @detect_app.command("backtest")
 def detect_backtest(
+    context: typer.Context,
+    files: Annotated[
+        list[str] | None, typer.Argument(help="Files of events instead of a ledger; folders and globs too.")
+    ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", help="The files' format, as of `ingest file`.")
+    ] = "native",
     ledger: LedgerOption = None,
     vkey: VkeyOption = None,
     at: AtOption = None,
@@ -191,11 +198,23 @@ def detect_backtest(
     """What rules would have found, without sealing anything; exit 1 where an expectation fails.
 
     Example: decision-ledger detect backtest --rules my-rules/ --expect expected.yml
+    Example: decision-ledger detect backtest last-month.jsonl.gz --format opa
     """
     from detections.backtest import backtest, judge_backtest, read_expectations
+    from ledger.errors import UsageError
+    from ledger.reader import Ledger
 
-    with open_ledger(ledger, vkey) as opened:
-        alerts = backtest(opened, rules, at=at, since=since, until=until)
+    if files:
+        if ledger is not None or at is not None or vkey is not None:
+            raise UsageError("Files are judged instead of a ledger.", "Leave out --ledger, --at and --vkey.")
+        with context.find_root().obj(files, format_) as (folder, refused):
+            if refused:
+                note(f"{refused:,} messages are no events of this format: `ingest check` says why.")
+            with Ledger.open(folder, remember=False) as opened:
+                alerts = backtest(opened, rules, since=since, until=until)
+    else:
+        with open_ledger(ledger, vkey) as opened:
+            alerts = backtest(opened, rules, at=at, since=since, until=until)
     wanted = read_expectations(expect) if expect is not None else []
     outcome = judge_backtest(alerts, wanted, budget)
     if junit is not None:
