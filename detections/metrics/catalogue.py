@@ -26,11 +26,6 @@ class Metric:
         """What the figure is counted in."""
         return {"ratio": "share", "rate": "per 10,000", "seconds": "s", "days": "d"}[self.shape]
 
-    @property
-    def sql(self) -> str:
-        """The text of its file."""
-        return (resources.files("detections.metrics") / f"{self.name}.sql").read_text(encoding="utf-8")
-
 
 METRICS: Final = (
     Metric("session-scoped-credential-coverage", "Session-scoped credential coverage",
@@ -53,4 +48,9 @@ BY_NAME: Final = {metric.name: metric for metric in METRICS}
 
 def prelude() -> str:
     """The CTEs that all files share."""
-    return (resources.files("detections.metrics") / "prelude.sql").read_text(encoding="utf-8")
+    return statement("prelude")
+
+
+def statement(name: str) -> str:
+    """The text of one of our SQL files."""
+    return (resources.files("detections.metrics") / f"{name}.sql").read_text(encoding="utf-8")

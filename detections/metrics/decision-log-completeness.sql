@@ -1,5 +1,5 @@
 -- Events that owe full context and give it; beside them the grades of decisions.
-SELECT slot, tenant, environment, source,
+SELECT date, slot, tenant, environment, source,
        count(*) FILTER (
            actor IS NOT NULL AND trace_id IS NOT NULL
            AND (delegated_actor IS NOT NULL OR starts_with(actor, 'agent:'))
@@ -14,6 +14,8 @@ FROM (
                    WHEN action IS NULL OR resource IS NULL OR decision IS NULL THEN 0
                    WHEN policy_version IS NULL THEN 1 WHEN attributes IS NULL THEN 2
                    WHEN policy_digest IS NULL THEN 3 ELSE 4 END AS grade
-    FROM seen WHERE kind IN ('decision', 'issuance', 'action') AND (agentic OR principal IS NULL)
+    FROM seen WHERE own AND kind IN ('decision', 'issuance', 'action') AND (agentic OR principal IS NULL)
 )
-GROUP BY slot, tenant, environment, source
+GROUP BY date, slot, tenant, environment, source
+-- In all
+SELECT slot, tenant, environment, source, numerator, denominator, grade_0, grade_1, grade_2, grade_3, grade_4 FROM found

@@ -11,8 +11,8 @@ from statistics import median
 from typing import Any, Final
 
 from detections.configs.timeline import Timeline
-from detections.metrics.catalogue import METRICS, Metric, prelude
-from detections.metrics.kept_answers import answer
+from detections.metrics.by_day import Answers, literals
+from detections.metrics.catalogue import METRICS, Metric
 from detections.metrics.periods import By, Period, period_of
 from ledger.format.manifest import instant
 from ledger.reader import Ledger
@@ -67,17 +67,24 @@ def figures(
     targets: Mapping[str, float] | None = None, at: int | None = None, metrics: Sequence[Metric] = METRICS,
 ) -> list[Figure]:  # fmt: skip
     """Every metric in every period (the first one only gives the change of the second)."""
-    shared = prelude()
-    settings = _settings(timeline)
+    answers = Answers(ledger, at, _settings(timeline))
     found: list[Figure] = []
     for metric in metrics:
-        text = metric.sql
-        body = _join(settings, shared, text)
-        rows = [row for row in answer(ledger, at, body) if choice.takes(row)]
+        rows = _rows(answers, metric, periods, choice)
         target = (targets or {}).get(metric.name, metric.target)
         for group, own in _groups(rows, choice.group):
             found += _with_changes(_figures(metric, own, periods, choice, group, target))
     return found
+
+
+def _rows(
+    answers: Answers, metric: Metric, periods: Sequence[Period], choice: Choice
+) -> list[dict[str, Any]]:
+    if metric.shape not in ("ratio", "rate"):
+        return [row for row in answers.items(metric.name) if choice.takes(row)]
+    only = {name: getattr(choice, name) for name in DIMENSIONS if getattr(choice, name) is not None}
+    span = (min(one.start for one in periods), max(one.end for one in periods))
+    return answers.slots(metric.name, (*_COUNTED, *metric.details), span, only, choice.group)
 
 
 def _figures(  # noqa: PLR0917  # one line of a table
@@ -178,45 +185,13 @@ def _percentile(ordered: Sequence[float], share: float) -> float | None:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
 
-def _join(settings: str, shared: str, text: str) -> str:
-    """One statement: the settings and the shared CTEs before those of the file."""
-    lines = [line for line in text.splitlines() if not line.startswith("--")]
-    body = "\n".join(lines)
-    head = f"WITH {settings},\n{shared}"
-    return f"{head},\n{body.removeprefix('WITH ')}" if body.startswith("WITH ") else f"{head}\n{body}"
-
-
 def _settings(timeline: Timeline) -> str:
     """What was sealed about tiers, sources and drills, as CTEs of literals."""
     sources = [(name, one.agentic, since, until) for name, one, since, until in timeline.source_rows()]
     return ",\n".join(
         (
-            _literals("tiers", ("action", "impact", "since", "until"), timeline.tier_rows()),
-            _literals("agentic_sources", ("source", "agentic", "since", "until"), sources),
-            _literals("drills", ("id", "source", "begins_at", "ends_at"), timeline.drill_rows()),
+            literals("tiers", ("action", "impact", "since", "until"), timeline.tier_rows()),
+            literals("agentic_sources", ("source", "agentic", "since", "until"), sources),
+            literals("drills", ("id", "source", "begins_at", "ends_at"), timeline.drill_rows()),
         )
     )
-
-
-def _literals(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    times = {"since", "until", "begins_at", "ends_at"}
-    types = [
-        "TIMESTAMPTZ" if one in times else "BOOLEAN" if one == "agentic" else "VARCHAR" for one in columns
-    ]
-    if not rows:
-        empty = ", ".join(f"CAST(NULL AS {kind}) AS {one}" for one, kind in zip(columns, types, strict=True))
-        return f"{name} AS (SELECT {empty} WHERE false)"
-    values = ", ".join(
-        "("
-        + ", ".join(f"CAST({_literal(one)} AS {kind})" for one, kind in zip(row, types, strict=True))
-        + ")"
-        for row in rows
-    )
-    return f"{name} AS (SELECT * FROM (VALUES {values}) AS v({', '.join(columns)}))"
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    text = value.isoformat(" ") if isinstance(value, datetime) else str(value)
-    return "'" + text.replace("'", "''") + "'"

@@ -1,7 +1,13 @@
 -- Actions of agents whose credential holds a scope beyond the action's baseline, of those whose baseline is known.
-SELECT slot, tenant, environment, source,
-       count(*) FILTER (exceeds(scopes, required_scopes)) AS numerator,
-       count(*) FILTER (scopes IS NOT NULL AND required_scopes IS NOT NULL) AS denominator,
-       count(*) AS actions
-FROM seen WHERE kind = 'action' AND agentic
-GROUP BY slot, tenant, environment, source
+WITH held AS (
+    SELECT date, slot, tenant, environment, source, scopes, required_scopes, count(*) AS n
+    FROM seen WHERE own AND kind = 'action' AND agentic
+    GROUP BY date, slot, tenant, environment, source, scopes, required_scopes
+)
+SELECT date, slot, tenant, environment, source,
+       sum(CASE WHEN exceeds(scopes, required_scopes) THEN n ELSE 0 END) AS numerator,
+       sum(CASE WHEN scopes IS NOT NULL AND required_scopes IS NOT NULL THEN n ELSE 0 END) AS denominator,
+       sum(n) AS actions
+FROM held GROUP BY date, slot, tenant, environment, source
+-- In all
+SELECT slot, tenant, environment, source, numerator, denominator, actions FROM found

@@ -1,32 +1,28 @@
 -- For each target of a compromise signal: seconds from the first one to the last accepted and the first blocked use.
-WITH signal AS (
-    SELECT target, min(time) AS signalled_at, min(tenant) AS tenant, min(environment) AS environment,
-           min(source) AS source
-    FROM seen
-    WHERE kind = 'signal' AND target IS NOT NULL
-      AND reason IN ('session-revoked', 'credential-compromised', 'risk-level-change:HIGH')
-    GROUP BY target
-), used AS (
-    SELECT credential_id, parent_credential_id, session_id, principal, issued_at, time,
+WITH used AS (
+    SELECT date, credential_id, parent_credential_id, session_id, principal, issued_at, time,
            (kind = 'action' AND outcome = 'succeeded') OR (kind = 'decision' AND decision = 'allow') AS accepted
     FROM seen
-    WHERE (kind = 'action' AND outcome = 'succeeded') OR (kind = 'decision' AND decision IN ('allow', 'deny'))
+    WHERE own AND ((kind = 'action' AND outcome = 'succeeded') OR (kind = 'decision' AND decision IN ('allow', 'deny')))
 ), after AS (
-    SELECT s.target, u.time, u.accepted
+    SELECT u.date, s.target, u.time, u.accepted
     FROM signal s JOIN used u ON s.target = 'credential:' || u.credential_id WHERE u.time > s.signalled_at
     UNION ALL
-    SELECT s.target, u.time, u.accepted
+    SELECT u.date, s.target, u.time, u.accepted
     FROM signal s JOIN used u ON s.target = 'credential:' || u.parent_credential_id WHERE u.time > s.signalled_at
     UNION ALL
-    SELECT s.target, u.time, u.accepted
+    SELECT u.date, s.target, u.time, u.accepted
     FROM signal s JOIN used u ON s.target = 'session:' || u.session_id WHERE u.time > s.signalled_at
     UNION ALL
-    SELECT s.target, u.time, u.accepted
+    SELECT u.date, s.target, u.time, u.accepted
     FROM signal s JOIN used u ON s.target = u.principal
     WHERE u.time > s.signalled_at AND u.issued_at < s.signalled_at
-), summed AS (
-    SELECT target, max(time) FILTER (accepted) AS last_use, min(time) FILTER (NOT accepted) AS first_block
-    FROM after GROUP BY target
+)
+SELECT date, target, max(time) FILTER (accepted) AS last_use, min(time) FILTER (NOT accepted) AS first_block
+FROM after GROUP BY date, target
+-- In all
+WITH summed AS (
+    SELECT target, max(last_use) AS last_use, min(first_block) AS first_block FROM found GROUP BY target
 )
 SELECT s.target, s.signalled_at AS time, s.tenant, s.environment, s.source,
        CASE WHEN u.last_use IS NULL THEN 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zoneinfo
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from detections.metrics.catalogue import BY_NAME, METRICS
 from detections.metrics.figures import Choice, Figure, figures
 from detections.metrics.periods import before, period_of, periods_between
 from ledger.console import run
+from ledger.query.engine import Query
 from ledger.reader import Ledger
 from tests.making import Made, make_ledger, stretch
 
@@ -311,23 +313,34 @@ def _all(made: Made, **more: Any) -> list[dict[str, Any]]:
     return [one.as_json() for one in found]
 
 
-def test_answers_are_kept_for_one_head_and_no_other(tmp_path: Path, kept: Path) -> None:
-    rows = [at(1, "action", delegated_actor=AGENT), at(2, "decision", delegated_actor=AGENT, decision="deny")]
+def test_only_days_whose_rows_changed_are_asked_about_again(
+    tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [at(24 * day + 1, "action", delegated_actor=AGENT) for day in range(6)]
     made = sealed(tmp_path, rows)
+    asked: list[str] = []
+    trusted = Query.trusted
+
+    def counted(query: Query, text: str, params: Any = None) -> Any:
+        asked.extend(re.findall(r"e.date <= DATE '([0-9-]+)'", text))
+        return trusted(query, text, params)
+
+    monkeypatch.setattr(Query, "trusted", counted)
     first = _all(made)
-    files = {one: one.stat().st_mtime_ns for one in kept.rglob("metrics/*.parquet")}
-    assert len(files) == len(METRICS)
+    assert {*asked} == {"2026-11-21"}
+    assert _all(made, at=made.writer().state.size) == first
+    asked.clear()
     assert _all(made) == first
-    assert {one: one.stat().st_mtime_ns for one in kept.rglob("metrics/*.parquet")} == files
-    assert len(_all(made, at=2)) == len(METRICS)
-    made.writer().commit([stretch([at(3, "action", event_id="e9", delegated_actor=AGENT)], 2)])
+    assert asked == []
+    made.writer().commit([stretch([at(25, "action", event_id="e9", delegated_actor=AGENT)], 6)])
     grown = _all(made)
-    assert [one["denominator"] for one in grown[:2]] == [2, 0]
-    assert first[0]["denominator"] == 1
-    # What another head gave is gone: something of it may have been erased since.
-    left = {*kept.rglob("metrics/*.parquet")}
-    assert len(left) == len(METRICS)
-    assert not left & files.keys()
+    # The day, and the one after it, which reads it too.
+    assert {*asked} == {"2026-11-18"}
+    assert first[0]["denominator"] == grown[0]["denominator"] == 1
+    tuesday = period_of(MONDAY + timedelta(days=1), "day", UTC)
+    with Ledger.open(str(made.folder)) as ledger:
+        found = figures(ledger, [tuesday], Choice(by="day"), timeline=Timeline())
+    assert found[0].denominator == 2
 
 
 def test_a_kept_answer_that_cannot_be_read_or_is_another_users_is_asked_for_anew(
@@ -335,9 +348,9 @@ def test_a_kept_answer_that_cannot_be_read_or_is_another_users_is_asked_for_anew
 ) -> None:
     made = sealed(tmp_path, [at(1, "action", delegated_actor=AGENT)])
     first = _all(made)
-    for number, one in enumerate(kept.rglob("metrics/*.parquet")):
+    for number, one in enumerate(kept.rglob("metrics/*[a-z]")):
         if number % 2:
-            one.write_bytes(b"PAR1 no more")
+            one.write_bytes(b"ARROW1 no more")
         else:
             one.chmod(0o666)
     assert _all(made) == first

@@ -1,0 +1,247 @@
+"""What each metric's SQL says of each UTC day, kept while that day's rows stay as they are.
+
+A metric's file holds two statements. The first says what happened on a day, by slots of 15 minutes or item
+by item; it reads the day and the one before. The second, below `-- In all`, sums up all days. So a commit
+costs its own days alone, and periods, zones and filters are worked out from the sums. What is kept lies in
+this user's cache folder and may be removed at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from detections.metrics.catalogue import prelude, statement
+from detections.recall.views import UNSEEN_KINDS
+from ledger.format.manifest import SegmentRef
+from ledger.reader import Ledger
+from ledger.storage.derived_files import is_own, keep
+
+CHUNK_ROWS: Final = 1_000_000
+"""Rows of the days that are asked about in one statement: bounds its memory."""
+SIGNALS: Final = "compromise-signals"
+ONLY_KINDS: Final = {"exception-half-life": "exception", SIGNALS: "signal"}
+"""Statements that read rows of one kind: days without any are not asked about."""
+IN_ALL: Final = "-- In all\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """One UTC day of a ledger: what names its rows, how many they are, and of which kinds."""
+
+    key: str
+    rows: int
+    kinds: frozenset[str]
+
+
+def days_of(ledger: Ledger, at: int | None) -> dict[date, Day]:
+    """The days of the first `at` entries that hold rows of others than ourselves."""
+    parts: dict[date, list[tuple[str, SegmentRef]]] = {}
+    for path, then in ledger.as_of(at).originals.items():
+        now = ledger.state.originals[path]
+        ref = then.ref
+        if isinstance(ref, SegmentRef) and not now.expired and {*ref.kinds} - {*UNSEEN_KINDS}:
+            name = f"{ref.sha256} {sorted(now.erased)}"
+            parts.setdefault(date.fromisoformat(ref.date), []).append((name, ref))
+    return {
+        day: Day(
+            _digest(sorted(name for name, _ in own)),
+            sum(ref.rows for _, ref in own),
+            frozenset(kind for _, ref in own for kind in ref.kinds),
+        )
+        for day, own in sorted(parts.items())
+    }
+
+
+class Answers:
+    """What metrics say of a ledger at `at` entries; `settings` are CTEs of what was sealed about its rows."""
+
+    def __init__(self, ledger: Ledger, at: int | None, settings: str) -> None:
+        self._ledger = ledger
+        self._at = at
+        self._settings = settings
+        self._days = days_of(ledger, at)
+        self._signals: list[dict[str, Any]] | None = None
+
+    def items(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a metric's second statement."""
+        return self._summed(name, "SELECT * FROM ({rows})", {})
+
+    def slots(
+        self, name: str, counts: Sequence[str], span: tuple[datetime, datetime], only: Mapping[str, str],
+        group: str | None,
+    ) -> list[dict[str, Any]]:  # fmt: skip
+        """The sums of `counts` in each slot of `span`, over rows whose dimensions are as in `only`.
+
+        A row for each slot, and for each value of the dimension `group`.
+        """
+        sums = ", ".join(f"sum({one}) AS {one}" for one in counts)
+        where = "".join(f" AND {dimension} = ${dimension}" for dimension in only)
+        by = "slot" if group is None else f"slot, {group}"
+        text = (
+            f"SELECT {by}, {sums} FROM ({{rows}}) WHERE slot >= $first AND slot < $last{where} GROUP BY {by}"  # noqa: S608 - names from METRICS and DIMENSIONS
+        )
+        return self._summed(name, text, {**only, "first": span[0], "last": span[1]})
+
+    def _summed(self, name: str, over: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+        by_day, in_all = statement(name).split(IN_ALL)
+        found = self._found(name, by_day)
+        if found is None:
+            return []
+        database = duckdb.connect(":memory:", config={"temp_directory": ""})
+        try:
+            database.execute("SET TimeZone = 'UTC'")
+            database.register("found", found)
+            if name != SIGNALS and "FROM signal " in in_all:
+                in_all = joined_with(f"WITH {self._signal()}", in_all)
+            relation = database.sql(over.format(rows=in_all), params=dict(given) or None)
+            rows: list[dict[str, Any]] = relation.to_arrow_table().to_pylist()
+            return rows
+        finally:
+            database.close()
+
+    def _found(self, name: str, by_day: str) -> pa.Table | None:
+        """What the first statement says of every day; None where there is no day to ask about."""
+        with_signals = "FROM signal " in by_day
+        wanted = {
+            day: self._key(day, by_day, with_signals=with_signals)
+            for day, one in self._days.items()
+            if (ONLY_KINDS.get(name) is None or ONLY_KINDS[name] in one.kinds)
+            and (not with_signals or self._was_heard_by(day))
+        }
+        path = None if self._ledger.derived_folder is None else self._ledger.derived_folder / "metrics" / name
+        kept = _read(path) if path is not None else {}
+        known = {day: kept[key] for day, key in wanted.items() if key in kept}
+        stale = [day for day in wanted if day not in known]
+        for chunk in self._chunks(stale):
+            known |= self._asked(by_day, chunk, with_signals=with_signals)
+        if not known:
+            return None
+        if path is not None and stale and self._at is None:
+            _write(path, {wanted[day]: known[day] for day in wanted})
+        return pa.concat_tables(known.values())
+
+    def _asked(self, by_day: str, days: Sequence[date], *, with_signals: bool) -> dict[date, pa.Table]:
+        head = f"WITH {self._settings},\n{prelude()}"
+        if with_signals:
+            head += f",\n{self._signal()}"
+        text = joined_with(head, by_day)
+        before = days[0] - timedelta(days=1)
+        for word, day in (("$before", before), ("$low", days[0]), ("$high", days[-1])):
+            text = text.replace(word, f"DATE '{day.isoformat()}'")
+        rows = self._ledger.query(self._at).trusted(text)
+        return {day: rows.filter(pc.equal(rows["date"], pa.scalar(day))) for day in days}
+
+    def _chunks(self, days: Iterable[date]) -> Iterator[list[date]]:
+        """Days that follow upon each other, about CHUNK_ROWS rows at once."""
+        chunk: list[date] = []
+        rows = 0
+        for day in days:
+            follows = chunk and day == chunk[-1] + timedelta(days=1)
+            if chunk and (not follows or rows >= CHUNK_ROWS):
+                yield chunk
+                chunk, rows = [], 0
+            chunk.append(day)
+            rows += self._days[day].rows
+        if chunk:
+            yield chunk
+
+    def _key(self, day: date, by_day: str, *, with_signals: bool) -> str:
+        before = self._days.get(day - timedelta(days=1))
+        heard = ""
+        if with_signals:
+            ones = self._was_heard_by(day)
+            heard = json.dumps([[one["target"], one["signalled_at"].isoformat()] for one in ones])
+        parts = (
+            duckdb.__version__, self._settings, prelude(), by_day, heard,
+            day.isoformat(), self._days[day].key, "" if before is None else before.key,
+        )  # fmt: skip
+        return _digest(parts)
+
+    def _heard(self) -> list[dict[str, Any]]:
+        if self._signals is None:
+            self._signals = self.items(SIGNALS)
+        return self._signals
+
+    def _was_heard_by(self, day: date) -> list[dict[str, Any]]:
+        """The first signals up to the end of a day: what uses on it are held against."""
+        return [one for one in self._heard() if one["signalled_at"].date() <= day]
+
+    def _signal(self) -> str:
+        """The first signal of each target, as a CTE."""
+        columns = ("target", "signalled_at", "tenant", "environment", "source")
+        rows = [[one[name] for name in columns] for one in self._heard()]
+        return literals("signal", columns, rows)
+
+
+def joined_with(head: str, text: str) -> str:
+    """One statement: the CTEs of `head` before those of `text`."""
+    body = "\n".join(line for line in text.splitlines() if not line.startswith("--"))
+    return f"{head},\n{body.removeprefix('WITH ')}" if body.startswith("WITH ") else f"{head}\n{body}"
+
+
+def literals(name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A CTE of values: texts, truths (`agentic`), and times (names with since, until or `_at`)."""
+    types = [
+        "TIMESTAMPTZ" if one in ("since", "until") or one.endswith("_at")
+        else "BOOLEAN" if one == "agentic" else "VARCHAR"
+        for one in columns
+    ]  # fmt: skip
+    if not rows:
+        empty = ", ".join(f"CAST(NULL AS {kind}) AS {one}" for one, kind in zip(columns, types, strict=True))
+        return f"{name} AS (SELECT {empty} WHERE false)"
+    values = ", ".join(
+        "("
+        + ", ".join(f"CAST({_literal(one)} AS {kind})" for one, kind in zip(row, types, strict=True))
+        + ")"
+        for row in rows
+    )
+    # Every value is a literal, its quotation marks doubled.
+    return f"{name} AS (SELECT * FROM (VALUES {values}) AS v({', '.join(columns)}))"  # noqa: S608
+
+
+def _literal(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = value.isoformat(" ") if hasattr(value, "isoformat") else str(value)
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _digest(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _read(path: Path) -> dict[str, pa.Table]:
+    """What was kept of each day, by what names it."""
+    found: dict[str, pa.Table] = {}
+    if is_own(path):
+        with suppress(OSError, pa.ArrowException, ValueError, KeyError), path.open("rb") as file:
+            table = pa.ipc.open_file(file).read_all()
+            edges = json.loads(table.schema.metadata[b"days"])
+            found = {key: table.slice(begin, rows) for key, begin, rows in edges}
+    return found
+
+
+def _write(path: Path, days: Mapping[str, pa.Table]) -> None:
+    edges = []
+    begin = 0
+    for key, rows in days.items():
+        edges.append((key, begin, len(rows)))
+        begin += len(rows)
+    table = pa.concat_tables(days.values()).replace_schema_metadata({"days": json.dumps(edges)})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    keep(path, sink.getvalue().to_pybytes())
