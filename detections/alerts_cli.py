@@ -1,4 +1,4 @@
-"""Commands on alerts: alerts list, show, ack, resolve, dismiss."""
+"""Commands on alerts: alerts list, risk, show, ack, resolve, dismiss."""
 
 from __future__ import annotations
 
@@ -61,6 +61,30 @@ def alerts_list(
     )  # fmt: skip
     text = table_text(columns, rows) + f"\n{min(len(chosen), limit):,} of {len(chosen):,} alerts."
     answer([with_instants(one) for one in chosen[:limit]], text, as_json)
+
+
+@alerts_app.command("risk")
+def alerts_risk(
+    ledger: LedgerOption = None,
+    vkey: VkeyOption = None,
+    limit: Annotated[int, typer.Option(help="At most so many, the highest score first.", min=1)] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """Principals by their open alerts: informational 1, low 3, medium 10, high 30, critical 100 each.
+
+    Example: decision-ledger alerts risk
+    """
+    from dataclasses import asdict
+
+    from detections.alerting.risk import risk_scores
+    from detections.alerting.standing import alerts_of
+
+    with open_ledger(ledger, vkey) as opened:
+        found = risk_scores(alerts_of(opened))
+    columns = ["principal", "score", "open alerts", "worst", "rules"]
+    rows = ([one.principal, one.score, one.alerts, one.worst, " ".join(one.rules)] for one in found[:limit])
+    text = table_text(columns, rows) + f"\n{min(len(found), limit):,} of {len(found):,} principals."
+    answer([asdict(one) for one in found[:limit]], text, as_json)
 
 
 @alerts_app.command("show")

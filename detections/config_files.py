@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import timedelta
 from pathlib import Path
 
 import rfc8785
@@ -9,11 +11,15 @@ from pydantic import ValidationError
 
 from detections.configs.models import parse_config
 from detections.configs.sealed import with_times
+from detections.durations import duration_text
 from detections.rulebook.bound_rule import bind
 from detections.rulebook.rule_files import read_rules, rule_document
 from detections.trial import try_rule
 from ledger.errors import UsageError
+from ledger.events import DEFAULT_CLASS
+from ledger.log.retention_classes import classes_in_force
 from ledger.settings.yaml_file import read_yaml
+from ledger.writer import Writer
 
 
 def read_config(name: str, path: Path) -> bytes:
@@ -49,3 +55,19 @@ def _rules(path: Path) -> bytes:
                 f"`decision-ledger detect test {path}` shows how they differ.",
             )
     return rfc8785.dumps([rule_document(rule) for rule in rules])
+
+
+def check_history(data: bytes, writer: Writer) -> None:
+    """Hold sealed rules against how long a ledger keeps what they look back at.
+
+    Raises:
+        UsageError: a rule looks back further than the class `standard` is kept.
+    """
+    days = classes_in_force(writer.state, writer.store)[DEFAULT_CLASS].days
+    for rule in parse_config("rules", json.loads(data)):
+        if rule.history is not None and days is not None and rule.history.look_back > timedelta(days=days):
+            raise UsageError(
+                f"{rule.id} looks back {duration_text(rule.history.look_back)}, and this ledger keeps events"
+                f" of the class {DEFAULT_CLASS} for {days:,} days.",
+                "Shorten look_back, or keep them longer: `config load classes`.",
+            )

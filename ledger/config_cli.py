@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -16,8 +18,21 @@ from ledger.errors import UsageError
 if TYPE_CHECKING:
     from ledger.writer import Writer
 
-READERS: Final[dict[str, Callable[[str, Path], bytes]]] = {}
-"""How the file of each configuration but `classes` is read: other packages say it when they are mounted."""
+
+@dataclass(frozen=True, slots=True)
+class ConfigKind:
+    """How one configuration is read from its file, held against what is in force, and told to people."""
+
+    read: Callable[[Path], bytes]
+    """What is sealed. Raises UsageError where the file is none of this kind."""
+    changes: Callable[[Writer, bytes], bool] = lambda _writer, _data: True
+    """Whether it says something else than what is in force. Raises UsageError where it may not follow."""
+    lines: Callable[[bytes], list[str]] = lambda _data: []
+    """What it says, for people."""
+
+
+KINDS: Final[dict[str, ConfigKind]] = {}
+"""Each configuration but `classes` by its name: other packages say it when they are mounted."""
 config_app = typer.Typer(no_args_is_help=True, help="What a ledger's computations and retention go by.")
 
 
@@ -33,29 +48,44 @@ def config_load(
 
     Example: decision-ledger config load classes classes.toml
     """
-    from ledger.log.retention_classes import check_successor, classes_in_force, classes_json, read_classes
     from ledger.writer import Writer
 
     if name not in CONFIG_NAMES:
         raise UsageError(f"There is no configuration {name!r}.", f"Load one of {', '.join(CONFIG_NAMES)}.")
-    classes = read_classes(file) if name == "classes" else {}
-    data = classes_json(classes) if name == "classes" else READERS[name](name, file)
+    kind = _classes() if name == "classes" else KINDS[name]
+    data = kind.read(file)
     writer = Writer(store_at(ledger), signing_key(ledger, key), name="config", remember=False)
-    if name == "classes":
-        before = classes_in_force(writer.state, writer.store)
-        check_successor(before, classes)
-        changed = classes != before and seal_config(writer, name, data)
-    else:
-        changed = seal_config(writer, name, data)
+    changed = kind.changes(writer, data) and seal_config(writer, name, data)
     digest = hashlib.sha256(data).hexdigest()
     value: dict[str, Any] = {"name": name, "sha256": digest, "changed": changed, "head": writer.state.size}
-    lines = [f"{name}: {'sealed' if changed else 'in force already'} (head {writer.state.size})."]
     if name == "classes":
-        value["classes"] = {one: kept.model_dump() for one, kept in sorted(classes.items())}
-    for one, kept in sorted(classes.items()):
-        days = "until released" if kept.days is None else f"{kept.days:,} days"
-        lines.append(f"  {one:<32} {days}{', erasable' if kept.erasable else ''}")
-    answer(value, "\n".join(lines), as_json)
+        value["classes"] = json.loads(data)
+    told = f"{name}: {'sealed' if changed else 'in force already'} (head {writer.state.size})."
+    answer(value, "\n".join([told, *kind.lines(data)]), as_json)
+
+
+def _classes() -> ConfigKind:
+    from ledger.log.retention_classes import (
+        check_successor,
+        classes_in_force,
+        classes_json,
+        classes_of_json,
+        read_classes,
+    )
+
+    def changes(writer: Writer, data: bytes) -> bool:
+        before, after = classes_in_force(writer.state, writer.store), classes_of_json(data)
+        check_successor(before, after)
+        return after != before
+
+    def lines(data: bytes) -> list[str]:
+        found = []
+        for one, kept in sorted(classes_of_json(data).items()):
+            days = "until released" if kept.days is None else f"{kept.days:,} days"
+            found.append(f"  {one:<32} {days}{', erasable' if kept.erasable else ''}")
+        return found
+
+    return ConfigKind(lambda path: classes_json(read_classes(path)), changes, lines)
 
 
 def seal_config(writer: Writer, name: str, data: bytes) -> bool:

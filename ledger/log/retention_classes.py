@@ -83,6 +83,11 @@ def classes_json(classes: Classes) -> bytes:
     )
 
 
+def classes_of_json(data: bytes) -> Classes:
+    """What `classes_json` gave. Raises pydantic's ValidationError for anything else."""
+    return _SEALED.validate_json(data)
+
+
 def classes_in_force(state: LogState, store: Store) -> Classes:
     """What the log says now. Raises DamageError where the sealed file is gone or another one."""
     digest = state.configs.get(CLASSES)
@@ -90,7 +95,7 @@ def classes_in_force(state: LogState, store: Store) -> Classes:
         return dict(state.init.retention) if state.init is not None else {}
     data = config_data(store, digest, "the classes in force")
     try:
-        return _SEALED.validate_json(data)
+        return classes_of_json(data)
     except ValidationError:
         raise DamageError(
             f"config/{digest} was sealed as classes, but holds none.", "Load them anew with `config load`."

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 import rfc8785
 
+from detections.alerting.risk import risk_scores
 from detections.alerting.standing import alert_of, alerts_of, history_of
 from detections.alerting.triage import Triage, seal_triage, triage_event
 from detections.engine import Engine
@@ -455,4 +456,30 @@ def test_recent_rows_are_kept_in_few_tables_and_none_is_lost(made: Made, tmp_pat
     firm.wait(hours=9)
     assert sum(one["count"] for one in firm.judge(engine)) == 120
     assert engine.watch.memory._chunks == []
+    firm.close()
+
+
+def test_open_alerts_add_up_by_principal(made: Made) -> None:
+    firm = Firm(made, ["repeated-denies", "shared-identity"])
+    engine = firm.engine()
+    firm.send([one for agent in "ab" for one in _denies(made, 8, delegated_actor=f"agent:{agent}")])
+    firm.send(
+        [
+            {
+                "time": made.clock.now - timedelta(seconds=ago),
+                "kind": "action",
+                "delegated_actor": "agent:a",
+                "environment": where,
+            }
+            for where, ago in (("production", 60), ("staging", 1))
+        ]
+    )
+    firm.judge(engine)
+    scores = [(one.principal, one.score, one.worst) for one in risk_scores(firm.alerts())]
+    assert scores[1:] == [("agent:b", 10, "medium")]
+    assert scores[0][0] == "agent:a"
+    assert scores[0][1] > 10
+    (first, *_) = [one for one in firm.alerts() if one["delegated_actor"] == "agent:b"]
+    seal_triage(firm.writer, [triage_event(first, Triage("dismissed", "user:c", None, "benign", None))])
+    assert [one.principal for one in risk_scores(firm.alerts())] == ["agent:a"]
     firm.close()

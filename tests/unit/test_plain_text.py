@@ -118,6 +118,7 @@ def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
         "export ocsf": ["export", "ocsf", *url],
         "metrics": ["metrics", "--group", "tenant", *url],
         "alerts list": ["alerts", "list", "--status", "all", *url],
+        "alerts risk": ["alerts", "risk", *url],
         "alerts show": ["alerts", "show", EVIL, *url],
         "alerts ack": ["alerts", "ack", "", *url, "--comment", EVIL],
         "alerts resolve": ["alerts", "resolve", EVIL, *url],

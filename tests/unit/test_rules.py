@@ -10,14 +10,17 @@ import duckdb
 import jsonschema
 import pytest
 
+import decision_ledger
 from detections.recall.views import DERIVED, VIEWS
 from detections.rulebook.bound_rule import OPTIONAL, bind
 from detections.rulebook.rule import Rule
 from detections.rulebook.rule_files import read_rules, shipped_rules
 from detections.rulebook.rule_sql import AGGREGATES, ORDERED, SCALARS, check_rule_query
 from detections.trial import try_rule
+from ledger.console import run
 from ledger.errors import UsageError
 from ledger.settings.yaml_file import read_yaml
+from tests.making import make_ledger
 
 DOCS = Path(__file__).parents[2] / "docs"
 RULES = {rule.id: rule for rule in shipped_rules()}
@@ -158,3 +161,23 @@ def test_the_page_on_rules_names_every_field_view_column_and_function() -> None:
 
 def _described(schema: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in schema.items() if name not in ("title", "description")}
+
+
+def test_a_rule_that_looks_back_further_than_events_are_kept_is_not_sealed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_ledger(tmp_path)
+    short = tmp_path / "classes.toml"
+    short.write_text("[standard]\ndays = 7\n")
+    where = ["--ledger", str(made.folder)]
+    assert run(decision_ledger.app, ["config", "load", "classes", str(short), *where]) == 0
+    rule = tmp_path / "rule.yml"
+    long = RULE.replace("level: low", "level: low\nhistory: {look_back: 8d, warm_up: 1h}")
+    rule.write_text(long)
+    capsys.readouterr()
+    assert run(decision_ledger.app, ["config", "load", "rules", str(rule), *where]) == 2
+    assert "a-rule looks back 8d, and this ledger keeps events of the class standard for 7 days" in (
+        capsys.readouterr().err
+    )
+    rule.write_text(long.replace("8d", "7d"))
+    assert run(decision_ledger.app, ["config", "load", "rules", str(rule), *where]) == 0
