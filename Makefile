@@ -13,7 +13,7 @@ PARALLEL := -n $(WORKERS) --dist worksteal
 SOURCES := $(wildcard ledger ingest detections dashboard issuer decision_ledger.py docs/generate.py tests .ci/audit.py)
 DEMO_ARGS ?=
 
-.PHONY: help setup demo test coverage check lint types layers audit bench faults docs format lock clean ci-deps
+.PHONY: help setup demo test coverage check lint types layers audit bench spark faults docs format lock clean ci-deps
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,13 +48,16 @@ layers: setup ## who may import whom, and the pure modules
 audit: setup ## known vulnerabilities among the locked packages
 	$(PY) .ci/audit.py
 
-bench: setup .venv/.bench-stamp ## speed, as ratios to peers on this machine (fetches Spark)
+bench: setup .venv/.spark-stamp ## speed, as ratios to peers on this machine (fetches Spark)
 	$(PYTEST) -p no:xdist -p no:cacheprovider --timeout=0 -s tests/benchmarks $(ARGS)
 
-.venv/.bench-stamp: requirements-bench.lock .venv/.setup-stamp
+.venv/.spark-stamp: requirements-spark.lock .venv/.setup-stamp
 	@uv=$$([ -x .uv/bin/uv ] && echo .uv/bin/uv || command -v uv); UV_SYSTEM_CERTS=1 "$$uv" pip install --quiet \
-	    --python $(PY) --require-hashes --build-constraints requirements-bench.lock -r requirements-bench.lock
+	    --python $(PY) --require-hashes --build-constraints requirements-spark.lock -r requirements-spark.lock
 	@touch $@
+
+spark: setup .venv/.spark-stamp ## our SQL on Apache Spark: every rule, construct and metric (fetches it; needs Java)
+	$(PYTEST) -p no:xdist --timeout=600 tests/spark $(ARGS)
 
 faults: setup ## the long form of the crash and fault tests (20 kills over a million events)
 	DECISION_LEDGER_TEST_SCALE=full $(PYTEST) --timeout=0 $(PARALLEL) tests/faults tests/property tests/e2e $(ARGS)

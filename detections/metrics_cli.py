@@ -11,6 +11,7 @@ from ledger.console import AtOption, JsonOption, LedgerOption, VkeyOption, answe
 if TYPE_CHECKING:
     from detections.metrics.figures import Figure
 
+ENGINES = ("duckdb", "spark")
 DEFAULT_PERIODS = 8
 """How many periods are shown where no time is given."""
 
@@ -29,6 +30,7 @@ def metrics(
     group: Annotated[
         str | None, typer.Option("--group", help="A line for each tenant, environment or source.")
     ] = None,
+    engine: Annotated[str, typer.Option(help="duckdb, or spark where pyspark is installed.")] = "duckdb",
     as_json: JsonOption = False,
 ) -> None:
     """The eight metrics by day or week, each with its numerator, denominator, sample, target and change.
@@ -45,14 +47,20 @@ def metrics(
         raise UsageError(f"Metrics are not counted by {by!r}.", "Use day or week.")
     if group is not None and group not in DIMENSIONS:
         raise UsageError(f"Metrics are not grouped by {group!r}.", f"Use one of {', '.join(DIMENSIONS)}.")
+    if engine not in ENGINES:
+        raise UsageError(f"There is no engine {engine!r}.", f"Use one of {', '.join(ENGINES)}.")
     choice = Choice(by, zone(tz), tenant, environment, source, group)  # type: ignore[arg-type]  # judged above
     with open_ledger(ledger, vkey) as opened:
         periods = chosen_periods(opened, choice, since, until, DEFAULT_PERIODS)
         timeline = SealedLog.of(opened).timeline(at or opened.size)
         spans = timeline.spans("targets")
-        found = figures(
-            opened, periods, choice, timeline=timeline, targets=spans[-1][2] if spans else None, at=at
-        )
+        ask = None
+        if engine == "spark":
+            from detections.metrics.on_spark import SparkQuery, local_spark
+
+            ask = SparkQuery(local_spark(), opened, at).trusted
+        targets = spans[-1][2] if spans else None
+        found = figures(opened, periods, choice, timeline=timeline, targets=targets, at=at, ask=ask)
     # The first period is there for the change of the next.
     shown = [one for one in found if one.start != periods[0].start] if len(periods) > 1 else found
     columns = ["metric", "period", *([group] if group else []), "value", "n", "target", "met", "change"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from statistics import median
 from typing import Any, Final
+
+import pyarrow as pa
 
 from detections.configs.timeline import Timeline
 from detections.metrics.by_day import Answers, literals
@@ -65,9 +67,13 @@ class Figure:
 def figures(
     ledger: Ledger, periods: Sequence[Period], choice: Choice, *, timeline: Timeline,
     targets: Mapping[str, float] | None = None, at: int | None = None, metrics: Sequence[Metric] = METRICS,
+    ask: Callable[[str], pa.Table] | None = None,
 ) -> list[Figure]:  # fmt: skip
-    """Every metric in every period (the first one only gives the change of the second)."""
-    answers = Answers(ledger, at, _settings(timeline))
+    """Every metric in every period (the first one only gives the change of the second).
+
+    `ask` answers SQL in place of the ledger's own engine.
+    """
+    answers = Answers(ledger, at, _settings(timeline), ask)
     found: list[Figure] = []
     for metric in metrics:
         rows = _rows(answers, metric, periods, choice)

@@ -16,7 +16,7 @@ from ledger.errors import UsageError
 from ledger.query.sql_guard import check, parse_query
 
 SCALARS: Final = frozenset({
-    "abs", "array_contains", "cardinality", "ceil", "coalesce", "concat", "contains", "covers", "date_diff",
+    "abs", "array_contains", "ceil", "coalesce", "concat", "contains", "covers", "date_diff",
     "date_trunc", "array_extract", "ends_with", "exceeds", "floor", "greatest", "least", "len",
     "length", "like_escape",
     "list_contains", "list_distinct", "list_filter", "list_value", "lower", "nullif", "regexp_matches",
@@ -26,7 +26,7 @@ SCALARS: Final = frozenset({
     "unnest", "list_sort", "list_has_any", "epoch_us", "array_to_string", "instr", "strpos", "concat_ws",
 })  # fmt: skip
 AGGREGATES: Final = frozenset({
-    "avg", "bool_and", "bool_or", "count", "count_if", "count_star", "list", "array_agg", "max", "min", "sum",
+    "avg", "bool_and", "bool_or", "count", "count_star", "max", "min", "sum",
 })  # fmt: skip
 """What an aggregate or a window may compute: its answer does not depend on the order of its rows."""
 ORDERED: Final = frozenset({"lag", "lead", "first_value", "last_value"})

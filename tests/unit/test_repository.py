@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 from tests.compose_services import command_of, compose, our_services
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-bench.lock", "requirements-uv.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-spark.lock", "requirements-uv.lock")
 PRODUCT = [
     name for name in ("ledger", "ingest", "detections", "dashboard", "issuer") if (ROOT / name).is_dir()
 ]
@@ -111,12 +111,12 @@ def test_a_lock_is_exact_hashed_and_names_no_host(name: str) -> None:
     [
         ("requirements.lock", ["build"]),
         ("requirements-dev.lock", ["build", "dev"]),
-        ("requirements-bench.lock", ["bench"]),
+        ("requirements-spark.lock", ["spark"]),
     ],
 )
 def test_the_lock_holds_what_pyproject_asks_for(lock: str, groups: list[str]) -> None:
     told = pyproject()
-    asked = [] if groups == ["bench"] else list(told["project"]["dependencies"])
+    asked = [] if groups == ["spark"] else list(told["project"]["dependencies"])
     asked += [line for group in groups for line in told["dependency-groups"][group] if isinstance(line, str)]
     versions = locked(lock)
     for line in asked:
@@ -139,9 +139,14 @@ def test_what_the_product_imports_and_what_it_declares_are_the_same() -> None:
     foreign = imported - sys.stdlib_module_names - {*PRODUCT, "decision_ledger"}
     by_module = importlib.metadata.packages_distributions()
     used = {canonicalize_name(by_module.get(name, [name])[0]) for name in foreign}
-    declared = {canonicalize_name(Requirement(line).name) for line in pyproject()["project"]["dependencies"]}
-    assert sorted(used - declared) == []
-    assert sorted(declared - used) == []
+    project = pyproject()["project"]
+    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    declared, optional = (
+        {canonicalize_name(Requirement(line).name) for line in lines}
+        for lines in (project["dependencies"], extras)
+    )
+    assert sorted(used - declared - optional) == []
+    assert sorted((declared | optional) - used) == []
 
 
 def test_the_dev_lock_tests_the_versions_that_run() -> None:
