@@ -9,7 +9,7 @@ import orjson
 
 from detections.delivery.ocsf import SEVERITIES, detection_finding
 from detections.delivery.routes import Route
-from ledger.format.manifest import with_instants
+from ledger.format.manifest import instant, with_instants
 from ledger.format.plain_text import plain
 
 _PAGER_SEVERITY: Final = {1: "info", 2: "info", 3: "warning", 4: "error", 5: "critical"}
@@ -17,11 +17,16 @@ _PAGER_SEVERITY: Final = {1: "info", 2: "info", 3: "warning", 4: "error", 5: "cr
 
 def message(route: Route, step: Mapping[str, Any], routing_key: str | None = None) -> bytes:
     """One alert step in the route's form."""
+    if route.form == "text":
+        return _text(step)
     return orjson.dumps(_FORMS[route.form](step, routing_key))
 
 
 def digest(route: Route, steps: Sequence[Mapping[str, Any]]) -> bytes:
     """Alerts about what happened more than a day before they were sealed, in one message."""
+    if route.form == "text":
+        lines = [f"{len(steps):,} alerts about what happened more than a day before", ""]
+        return "\n".join([*lines, *(_line(step) for step in steps[:1_000])]).encode()
     return orjson.dumps({"kind": "digest", "route": route.name, "count": len(steps),
                          "alerts": [_native(step, None) for step in steps[:1_000]]})  # fmt: skip
 
@@ -54,6 +59,21 @@ def _pagerduty(step: Mapping[str, Any], routing_key: str | None) -> dict[str, An
         "payload": {"summary": _line(step)[:1_024], "source": "decision-ledger",
                     "severity": _PAGER_SEVERITY[rank], "custom_details": _native(step, None)},
     }  # fmt: skip
+
+
+def _text(step: Mapping[str, Any]) -> bytes:
+    """The subject on the first line, the text below it."""
+    attributes = orjson.loads(step.get("attributes") or "{}")
+    lines = [
+        _line(step),
+        f"When:      {instant(step['first_seen'])} to {instant(step['last_seen'])}",
+        f"Rule:      {step.get('rule_id')}",
+        f"Tenant:    {step.get('tenant') or '-'}",
+        f"Principal: {step.get('delegated_actor') or step.get('actor') or '-'}",
+        f"Runbook:   {attributes.get('runbook')}",
+        f"Look at it: decision-ledger alerts show {step['alert_id'][:12]}",
+    ]
+    return "\n".join(plain(line) for line in lines).encode()
 
 
 def _line(step: Mapping[str, Any]) -> str:

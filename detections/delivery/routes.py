@@ -15,6 +15,7 @@ from ledger.errors import UsageError
 from ledger.settings.yaml_file import read_yaml
 
 MAX_ROUTES: Final = 50
+MailAddress = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9.-]{1,253}$")]
 Clock = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 
 
@@ -51,8 +52,8 @@ class Route(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
-    kind: Literal["webhook", "kafka"]
-    form: Literal["native", "ocsf", "slack", "pagerduty"] = "native"
+    kind: Literal["webhook", "kafka", "mail"]
+    form: Literal["native", "ocsf", "slack", "pagerduty", "text"] = "native"
     level: Level = "low"
     tenants: list[str] | None = None
     quiet: Quiet | None = None
@@ -61,6 +62,12 @@ class Route(BaseModel):
     routing_key_file: Path | None = None
     bootstrap: str | None = None
     topic: str | None = None
+    smtp: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,253}:[0-9]{1,5}$")] | None = None
+    tls: Literal["starttls", "implicit", "none"] = "starttls"
+    mail_from: MailAddress | None = None
+    mail_to: list[MailAddress] = Field(default=[], max_length=50)
+    user: str | None = None
+    password_file: Path | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -68,11 +75,22 @@ class Route(BaseModel):
             raise ValueError("a webhook has a url and a secret_file")
         if self.kind == "kafka" and (self.bootstrap is None or self.topic is None):
             raise ValueError("a topic has bootstrap and topic")
+        if self.kind == "mail" and (self.smtp is None or self.mail_from is None or not self.mail_to):
+            raise ValueError("a mail has smtp, mail_from and mail_to")
+        if (self.kind == "mail") != (self.form == "text"):
+            raise ValueError("a mail has the form text, and nothing else has it")
+        if self.tls == "none" and self.smtp is not None and not self._on_this_machine():
+            raise ValueError("mail leaves this machine with tls starttls or implicit")
+        if (self.user is None) != (self.password_file is None):
+            raise ValueError("user and password_file come together")
         if self.kind == "kafka" and self.form not in ("native", "ocsf"):
             raise ValueError("a topic takes the forms native and ocsf")
         if (self.form == "pagerduty") != (self.routing_key_file is not None):
             raise ValueError("the form pagerduty has a routing_key_file, and no other form has one")
         return self
+
+    def _on_this_machine(self) -> bool:
+        return (self.smtp or "").rpartition(":")[0] in ("localhost", "127.0.0.1")
 
     def takes(self, tenant: str | None, level: str) -> bool:
         """Whether an alert of a tenant (None: several, or unknown) and level goes this way."""

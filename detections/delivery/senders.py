@@ -1,9 +1,14 @@
-"""How a message leaves: a signed webhook, or a record of a Kafka topic."""
+"""How a message leaves: a signed webhook, a record of a Kafka topic, or a mail."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import smtplib
+import ssl
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -15,6 +20,7 @@ from ledger.errors import OutsideError, UsageError
 SIGNATURE: Final = "X-Decision-Ledger-Signature"
 TIMEOUT_SECONDS: Final = 5.0
 MAX_SECRET_BYTES: Final = 4_096
+MAX_SUBJECT_LETTERS: Final = 200
 
 
 class Sender(Protocol):
@@ -87,6 +93,49 @@ class Topic:
             self._producer = None
 
 
+class Mail:
+    """Sends plain text; the receiver drops what it has seen by its Message-ID."""
+
+    def __init__(self, route: Route) -> None:
+        self._route = route
+        self._password = None if route.password_file is None else read_secret(route.password_file, 1).decode()
+
+    def send(self, key: str, body: bytes, now: float) -> None:
+        """Raises OutsideError unless the mail server takes it for every receiver."""
+        route = self._route
+        assert route.smtp is not None  # the route is whole
+        assert route.mail_from is not None
+        subject, _, text = body.decode().partition("\n")
+        mail = EmailMessage()
+        mail["From"], mail["To"] = route.mail_from, ", ".join(route.mail_to)
+        mail["Subject"] = subject[:MAX_SUBJECT_LETTERS]
+        mail["Date"] = format_datetime(datetime.fromtimestamp(now, UTC))
+        mail["Message-ID"] = f"<{hashlib.sha256(key.encode()).hexdigest()}@decision-ledger.invalid>"
+        mail["Auto-Submitted"] = "auto-generated"
+        mail.set_content(f"{subject}\n\n{text}\n")
+        host, _, port = route.smtp.rpartition(":")
+        secure = ssl.create_default_context()
+        try:
+            server = (
+                smtplib.SMTP_SSL(host, int(port), timeout=TIMEOUT_SECONDS, context=secure)
+                if route.tls == "implicit"
+                else smtplib.SMTP(host, int(port), timeout=TIMEOUT_SECONDS)
+            )
+            with server:
+                if route.tls == "starttls":
+                    server.starttls(context=secure)
+                if route.user is not None and self._password is not None:
+                    server.login(route.user, self._password)
+                refused = server.send_message(mail)
+        except (OSError, smtplib.SMTPException) as error:
+            raise OutsideError(f"The mail server did not take it: {type(error).__name__}.") from None
+        if refused:
+            raise OutsideError(f"The mail server refused {len(refused)} receivers.")
+
+    def close(self) -> None:
+        """Nothing is held between mails."""
+
+
 def signature(secret: bytes, body: bytes, seconds: int) -> str:
     """What the header says: `t=<seconds>,v1=<hex>`."""
     digest = hmac.new(secret, f"{seconds}.".encode() + body, hashlib.sha256).hexdigest()
@@ -99,13 +148,15 @@ def sender_of(route: Route) -> Sender:
         assert route.bootstrap is not None  # the route is whole
         assert route.topic is not None
         return Topic(route.bootstrap, route.topic)
+    if route.kind == "mail":
+        return Mail(route)
     assert route.url is not None
     assert route.secret_file is not None
     return Webhook(route.url, read_secret(route.secret_file))
 
 
-def read_secret(path: Path) -> bytes:
-    """The secret of a file, without white space around it."""
+def read_secret(path: Path, at_least: int = 16) -> bytes:
+    """The secret of a file, without white space around it; `at_least` so many bytes."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -113,6 +164,8 @@ def read_secret(path: Path) -> bytes:
             f"The secret {path} cannot be read: {error.strerror}.", "Correct its path."
         ) from None
     secret = data.strip()
-    if not 16 <= len(secret) <= MAX_SECRET_BYTES:
-        raise UsageError(f"The secret in {path} is shorter than 16 bytes, or too long.", "Make a new one.")
+    if not at_least <= len(secret) <= MAX_SECRET_BYTES:
+        raise UsageError(
+            f"The secret in {path} is shorter than {at_least} bytes, or too long.", "Make a new one."
+        )
     return secret

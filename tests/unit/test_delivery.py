@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from aiosmtpd.smtp import SMTP
+from pydantic import ValidationError
 
 from detections.delivery.forms import message
 from detections.delivery.ocsf import detection_finding
@@ -301,3 +307,90 @@ def test_a_wrong_file_of_routes_is_refused_with_its_line(tmp_path: Path, text: s
     with pytest.raises(UsageError) as refused:
         read_routes(file)
     assert said in refused.value.message
+
+
+class Mailbox:
+    """A mail server's other end, with a real SMTP conversation."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, list[str], EmailMessage]] = []
+        self.loop = asyncio.new_event_loop()
+        serving = self.loop.create_server(lambda: SMTP(self, loop=self.loop), "127.0.0.1", 0)
+        self.server = self.loop.run_until_complete(serving)
+        self.port = self.server.sockets[0].getsockname()[1]
+        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.loop.call_soon_threadsafe(self.server.close)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - its name there
+        mail = message_from_bytes(envelope.content, policy=default)
+        assert isinstance(mail, EmailMessage)
+        self.got.append((envelope.mail_from, envelope.rcpt_tos, mail))
+        return "250 taken" if "full@" not in str(envelope.rcpt_tos) else "452 the disk is full"
+
+
+@pytest.fixture
+def mailbox() -> Iterator[Mailbox]:
+    one = Mailbox()
+    yield one
+    one.close()
+
+
+def mail_route(port: int, to: str = "soc@acme.example", **more: Any) -> Route:
+    return Route(
+        name="mail", kind="mail", form="text", smtp=f"127.0.0.1:{port}", tls="none",
+        mail_from="ledger@acme.example", mail_to=[to], **more,
+    )  # fmt: skip
+
+
+def test_a_mail_says_what_happened_and_names_from_events_stay_text(mailbox: Mailbox, tmp_path: Path) -> None:
+    post = room(tmp_path, mail_route(mailbox.port))
+    evil = '["agent:x\\r\\nBcc: all@acme.example\u202e"]'
+    post.take(3, NOW, [step(alert_key=evil, delegated_actor="agent:x\r\nEvil: 1")])
+    assert post.send(NOW) == 1
+    post.close()
+    ((sender, receivers, mail),) = mailbox.got
+    assert (sender, receivers) == ("ledger@acme.example", ["soc@acme.example"])
+    assert mail["Subject"].startswith("[medium] Many denies: ")
+    assert {name.lower() for name, _ in mail.items()} & {"bcc", "evil"} == set()
+    assert mail["Message-ID"] == f"<{hashlib.sha256(b'a' * 32 + b'/e0').hexdigest()}@decision-ledger.invalid>"
+    body = mail.get_content()
+    assert "decision-ledger alerts show aaaaaaaaaaaa" in body
+    assert "\u202e" not in body
+    assert "\nEvil: 1" not in body
+
+
+def test_what_is_old_is_one_mail_and_a_server_that_refuses_is_asked_again(
+    mailbox: Mailbox, tmp_path: Path
+) -> None:
+    post = room(tmp_path, mail_route(mailbox.port))
+    old = NOW - timedelta(days=2)
+    post.take(3, NOW, [step(last_seen=old), step(alert="b" * 32, last_seen=old)])
+    assert post.send(NOW) == 1
+    assert "2 alerts" in mailbox.got[0][2]["Subject"]
+    post.close()
+    full = PostRoom([mail_route(mailbox.port, "full@acme.example")], tmp_path / "full", 0)
+    full.take(3, NOW, [step()])
+    assert full.send(NOW) == 0
+    assert full.waiting() == {"mail": 1}
+    full.close()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"smtp": "mail.acme.example:25", "tls": "none"}, "leaves this machine"),
+        ({"mail_to": []}, "has smtp, mail_from and mail_to"),
+        ({"mail_to": ["soc@acme.example\r\nBcc: x@y"]}, "String should match"),
+        ({"form": "native"}, "form text"), ({"user": "u"}, "come together"),
+    ],
+)  # fmt: skip
+def test_a_mail_route_that_is_not_whole_is_refused(more: dict[str, Any], said: str) -> None:
+    whole = mail_route(25).model_dump()
+    with pytest.raises(ValidationError, match=said):
+        Route.model_validate({**whole, **more})
