@@ -77,7 +77,7 @@ def _in_sparks_words(node: exp.Expression) -> exp.Expression:
             window.set("this", exp.ArrayUniqueAgg(this=value))
             return exp.ArraySize(this=window)
     if isinstance(node, exp.ArrayOverlaps):
-        return exp.func("arrays_overlap", node.this, node.expression)
+        return exp.Anonymous(this="arrays_overlap", expressions=[node.this, node.expression])
     if isinstance(node, exp.Interval) and str(node.text("unit")).upper() in _MICROSECONDS:
         # Both ends of a frame are of one type there, and parameters are of this one.
         span = timedelta(microseconds=int(node.name) * _MICROSECONDS[str(node.text("unit")).upper()])

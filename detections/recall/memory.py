@@ -46,8 +46,8 @@ AHEAD: Final = timedelta(minutes=5)
 END: Final = datetime(9999, 12, 31, tzinfo=UTC)
 START: Final = datetime(1, 1, 1, tzinfo=UTC)
 MOST_THREADS: Final = 8
-MOST_CHUNKS: Final = 12
-"""Tables that recent rows lie in; then the smaller ones become one."""
+MOST_CHUNKS: Final = 4
+"""Tables that recent rows lie in; then the smaller ones become one. Each costs whenever a rule is planned."""
 _KIND_OF: Final = {
     **{view: (kind, "recent") for kind, view in STRETCH_KINDS.items()},
     **{view: (kind, "kept") for kind, view in KEPT_KINDS.items()},
@@ -207,7 +207,7 @@ class Memory:
         finally:
             cursor.close()
         if len(self._chunks) > MOST_CHUNKS:
-            small = sorted(self._chunks, key=lambda one: one.rows)[:MOST_CHUNKS]
+            small = _to_join(self._chunks)
             self._chunks = [one for one in self._chunks if one not in small]
             self._rewrite(small, self.floor if self.floor != END else START)
 
@@ -445,6 +445,18 @@ def _in_parts(rows: pa.Table, parts: int) -> pa.Table:
 def where(rows: pa.Table, mask: pa.ChunkedArray) -> pa.Table:
     """The rows that a mask without nulls lets pass; all of them are not copied."""
     return rows if pc.all(mask, min_count=0).as_py() else rows.filter(mask)
+
+
+def _to_join(chunks: Sequence[_Chunk]) -> list[_Chunk]:
+    """The smaller tables, up to one that is more than twice all of them: so a row is written again seldom."""
+    ordered = sorted(chunks, key=lambda one: one.rows)
+    joined, rows = ordered[:2], ordered[0].rows + ordered[1].rows
+    for one in ordered[2:]:
+        if one.rows > 2 * rows:
+            break
+        joined.append(one)
+        rows += one.rows
+    return joined
 
 
 def _key_type(name: str) -> str:

@@ -452,7 +452,7 @@ def test_recent_rows_are_kept_in_few_tables_and_none_is_lost(made: Made, tmp_pat
         made.clock.advance(60)
         firm.send(_denies(made, 3, delegated_actor=f"agent:{number % 7}"))
         firm.judge(engine)
-    assert len(engine.watch.memory._chunks) <= 12
+    assert len(engine.watch.memory._chunks) <= 4
     firm.wait(hours=9)
     assert sum(one["count"] for one in firm.judge(engine)) == 120
     assert engine.watch.memory._chunks == []
