@@ -111,3 +111,10 @@ def test_all_metrics(history: History, record: Record) -> None:
         assert any(one.value is not None for one in found)
     millions = round(history.sealed / 1e6, 1)
     record(f"metrics_over_{millions:g}m_events", taken, "s", 6.0 * millions / 10)
+    taken = []
+    with Ledger.open(str(history.made.folder)) as ledger:
+        for _ in range(4):
+            begun = time.perf_counter()
+            figures(ledger, periods, Choice(), timeline=Timeline())
+            taken.append(time.perf_counter() - begun)
+    record(f"metrics_from_kept_days_of_{millions:g}m_events", taken[1:], "s", 1.0)
