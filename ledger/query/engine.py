@@ -32,6 +32,7 @@ from ledger.defaults import QUERY_SECONDS
 from ledger.errors import DamageError, LedgerError, OutsideError, UsageError
 from ledger.events import DEAD_LETTER_SQL_TYPES, ERASED_LEAF, KINDS, SQL_TYPES
 from ledger.format.scopes import SCOPE_MACROS
+from ledger.query.scope import Scope
 from ledger.query.sql_guard import check, first_line
 
 if TYPE_CHECKING:
@@ -88,12 +89,14 @@ def connect(
     dead_letters: Sequence[QueryFile] = (),
     limits: QueryLimits | None = None,
     remote: RemoteFiles | None = None,
+    scope: Scope | None = None,
 ) -> Query:
     """Opens the views over exactly these files; nothing else on the machine can be read through it.
 
-    `remote` reads those whose paths are addresses.
+    `remote` reads those whose paths are addresses. With a `scope` only its tenants' events are there, and no
+    dead letters.
     """
-    return Query(events, dead_letters, limits or QueryLimits(), remote)
+    return Query(events, dead_letters if scope is None else (), limits or QueryLimits(), remote, scope)
 
 
 class Query:
@@ -105,8 +108,10 @@ class Query:
         dead_letters: Sequence[QueryFile],
         limits: QueryLimits,
         remote: RemoteFiles | None = None,
+        scope: Scope | None = None,
     ) -> None:
         self.limits = limits
+        self._scope = scope
         self._remote = remote
         self._paths = frozenset(file.path for file in (*events, *dead_letters))
         self._database = duckdb.connect(":memory:", config=_config(limits))
@@ -122,7 +127,7 @@ class Query:
 
     def _define(self, events: Sequence[QueryFile], dead_letters: Sequence[QueryFile]) -> None:
         database = self._database
-        _define_files(database, "events", events, SQL_TYPES)
+        _define_files(database, "events", events, SQL_TYPES, self._scope)
         _define_files(database, "dead_letters", dead_letters, DEAD_LETTER_SQL_TYPES)
         for kind, name in KIND_VIEWS.items():
             # Both names are constants above.
@@ -155,6 +160,8 @@ class Query:
 
     def stream(self, text: str, params: Parameters = None) -> pa.RecordBatchReader:
         """As `sql`, in batches; memory stays bounded. The time limit runs until the last batch is read."""
+        if self._scope is not None and not self._scope.fenced:
+            raise ValueError("what people write is asked of a fenced scope")
         cursor = self._database.cursor()
         try:
             check(text, cursor, VIEWS)
@@ -267,8 +274,9 @@ def _config(limits: QueryLimits) -> dict[str, str | bool | int | float | list[st
 
 
 def _define_files(
-    database: duckdb.DuckDBPyConnection, name: str, files: Sequence[QueryFile], types: Mapping[str, str]
-) -> None:
+    database: duckdb.DuckDBPyConnection, name: str, files: Sequence[QueryFile], types: Mapping[str, str],
+    scope: Scope | None = None,
+) -> None:  # fmt: skip
     columns = {column: kind for column, kind in types.items() if column != ERASED_LEAF}
     for file in files:
         if not file.path.endswith(".parquet") or f"/date={file.date}/" not in file.path:
@@ -301,7 +309,8 @@ def _define_files(
         empty = ", ".join(f'NULL::{kind} AS "{column}"' for column, kind in columns.items())
         place = "NULL::VARCHAR AS filename, NULL::BIGINT AS file_row_number"
         parts.append(f"SELECT {empty}, {place}, NULL::DATE AS date WHERE false")
-    database.execute(f"CREATE VIEW {PLACED}{name} AS {' UNION ALL '.join(parts)}")
+    select = " UNION ALL ".join(parts)
+    database.execute(f"CREATE VIEW {PLACED}{name} AS {select if scope is None else scope.restrict(select)}")
     database.execute(f"CREATE VIEW {name} AS SELECT {listed}, date FROM {PLACED}{name}")  # noqa: S608  (as above)
 
 
