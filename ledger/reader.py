@@ -45,6 +45,8 @@ class Ledger:
         pinned: VerifierKey | None,
         limits: QueryLimits | None,
         pins: Pins | None = None,
+        *,
+        tenants: frozenset[str] | None = None,
     ) -> None:
         self.store = store
         self.sealed = sealed
@@ -52,17 +54,22 @@ class Ledger:
         self._pinned = pinned
         self._pins = pins
         self._files = LocalFiles(store)
-        self._query: tuple[int | None, Query] | None = None
+        self._tenants = tenants
+        self._query: tuple[int | None, bool, Query] | None = None
 
     @classmethod
     def open(
-        cls, url: str, *, vkey: str | None = None, limits: QueryLimits | None = None, remember: bool = True
-    ) -> Ledger:
+        cls, url: str, *, vkey: str | None = None, limits: QueryLimits | None = None, remember: bool = True,
+        tenants: frozenset[str] | None = None,
+    ) -> Ledger:  # fmt: skip
         """Open the ledger at a folder or URL.
 
         `vkey` (text, a file, `@` and a file) pins its key; without it the key that this user pinned for it is
         taken. The last head that this user saw of it is kept, and the ledger must extend it; `remember=False`
         neither looks nor keeps.
+
+        With `tenants` only their rows are there for SQL, traces and evidence (see `query.scope`). Proofs of a
+        segment still show the leaf hashes of its other rows, and how many they are.
 
         Raises:
             NotALedger: nothing is there.
@@ -75,7 +82,7 @@ class Ledger:
         if pins is not None:
             pins.check(sealed.head, sealed.tree.root)
             pins.keep_head(sealed.note, sealed.head)
-        return cls(store, sealed, pinned, limits, pins)
+        return cls(store, sealed, pinned, limits, pins, tenants=tenants)
 
     @property
     def state(self) -> LogState:
@@ -108,7 +115,7 @@ class Ledger:
 
     def sql(self, query: str, params: Parameters = None, *, at: int | None = None) -> pa.Table:
         """The answer to one read-only statement over the views of `query.engine`, as of `at` entries."""
-        return self._current(lambda: self.query(at).sql(query, params))
+        return self._current(lambda: self.query(at, written=True).sql(query, params))
 
     def trace(
         self, trace_id: str, *, at: int | None = None, skip: int = 0, limit: int = MAX_TRACE_EVENTS
@@ -151,10 +158,14 @@ class Ledger:
 
         return export(self, ids, at)
 
-    def query(self, at: int | None = None) -> Query:
-        """The views pinned at `at` entries (None: the head). Kept until another size is asked for."""
-        if self._query is not None and self._query[0] == at:
-            return self._query[1]
+    def query(self, at: int | None = None, *, written: bool = False) -> Query:
+        """The views pinned at `at` entries (None: the head). Kept until another size is asked for.
+
+        `written` is for statements that people wrote: within a scope they need a fence.
+        """
+        fenced = written and self._tenants is not None
+        if self._query is not None and self._query[:2] == (at, fenced):
+            return self._query[2]
         self.close()
         from ledger.query.committed_files import KINDS  # noqa: PLC0415 - `status` needs no query engine
         from ledger.query.engine import connect  # noqa: PLC0415 - as above
@@ -162,14 +173,17 @@ class Ledger:
         there: dict[str, list[QueryFile]] = {kind: [] for kind in KINDS}
         for one in self.committed(at):
             there[one.kind].append(self._query_file(one))
-        query = connect(there["events"], there["dead_letters"], self.limits, self._remote())
-        self._query = (at, query)
+        from ledger.query.scope import Scope  # noqa: PLC0415 - as above
+
+        scope = None if self._tenants is None else Scope(self._tenants, fenced)
+        query = connect(there["events"], there["dead_letters"], self.limits, self._remote(), scope)
+        self._query = (at, fenced, query)
         return query
 
     @property
     def derived_folder(self) -> Path | None:
-        """Where this user keeps what is derived from the ledger; None where nothing is to be remembered."""
-        return None if self._pins is None else cache_folder(self.store.url)
+        """Where this user keeps what is derived from all of the ledger; None where nothing is to be kept."""
+        return None if self._pins is None or self._tenants is not None else cache_folder(self.store.url)
 
     def committed(self, at: int | None = None) -> list[CommittedFile]:
         """The files that count as of `at` entries. Raises UsageError where some of them are gone since."""
@@ -236,7 +250,7 @@ class Ledger:
     def close(self) -> None:
         """Free the query engine."""
         if self._query is not None:
-            self._query[1].close()
+            self._query[2].close()
             self._query = None
 
     def __enter__(self) -> Self:
