@@ -144,11 +144,14 @@ class Demo:
         """Every step; what it found, for machines."""
         events = self._seal()
         vkey, size = self._look()
+        alerts = self._judge()
         bundle = self._prove(vkey)
         found = self._tamper(vkey)
         self._say(
             "What to run next",
             f"  decision-ledger --ledger {self.folder} status",
+            f"  decision-ledger --ledger {self.folder} alerts list",
+            f"  decision-ledger --ledger {self.folder} metrics --by day",
             f"  decision-ledger --ledger {self.folder} sql '{DENIES}'",
             f"  decision-ledger evidence verify {bundle} --vkey {vkey}",
             "  decision-ledger init --help          (a ledger of your own)",
@@ -156,8 +159,8 @@ class Demo:
         )
         return {
             "ledger": str(self.folder), "events": events, "entries": size, "vkey": vkey,
-            "planted": list(PLANTED), "denied_trace": self.denied_trace, "bundle": str(bundle),
-            "tampering_found": found,
+            "planted": list(PLANTED), "alerts": alerts, "denied_trace": self.denied_trace,
+            "bundle": str(bundle), "tampering_found": found,
         }  # fmt: skip
 
     def _seal(self) -> int:
@@ -204,6 +207,34 @@ class Demo:
             )
         return vkey, size
 
+    def _judge(self) -> list[str]:
+        """Let the rules look at the day; which of them fired."""
+        from detections.alerting.standing import alerts_of
+        from detections.config_files import seal_shipped_rules
+        from detections.engine import Engine
+        from ledger.log.signing import SigningKey, default_key_path
+        from ledger.reader import Ledger
+        from ledger.storage.local_store import LocalStore
+        from ledger.writer import Writer
+
+        key = SigningKey(default_key_path(self.folder))
+        writer = Writer(LocalStore(self.folder), key, name="detections", remember=False)
+        number = seal_shipped_rules(writer)
+        engine = Engine(writer)
+        while engine.run() is not None:
+            pass
+        engine.close()
+        with Ledger.open(str(self.folder)) as opened:
+            found = alerts_of(opened)
+        self._say(
+            f"4. The {number} rules that come with the product look at that day",
+            "",
+            *(f"  {one['severity']:<8}  {one['rule_id']:<22}  {one['alert_key']}" for one in found),
+            "",
+            f"  {len(found)} alerts, sealed with their evidence; `alerts show` says why, and what to do.",
+        )
+        return sorted({one["rule_id"] for one in found})
+
     def _prove(self, vkey: str) -> Path:
         from ledger.query.evidence import verify_bundle
         from ledger.reader import Ledger
@@ -218,7 +249,7 @@ class Demo:
             bundle.write_bytes(opened.evidence(f"{denied['source']}#{denied['event_id']}"))
         proved = verify_bundle(bundle.read_bytes(), vkey)
         self._say(
-            "4. That denial is proved offline",
+            "5. The denial of step 3 is proved offline",
             "",
             f"  {bundle} is one file. With it and the key {vkey}",
             f"  anyone can check, years later and without us, that this event was sealed at checkpoint size "
@@ -248,7 +279,7 @@ class Demo:
                 "One byte was changed in a copy and verify did not find it.", "Please report this."
             )
         self._say(
-            "5. One bit is changed in a copy of the ledger, and that is found",
+            "6. One bit is changed in a copy of the ledger, and that is found",
             "",
             *(f"  {line}" for line in found),
         )

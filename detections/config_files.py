@@ -13,8 +13,9 @@ from detections.configs.models import parse_config
 from detections.configs.sealed import with_times
 from detections.durations import duration_text
 from detections.rulebook.bound_rule import bind
-from detections.rulebook.rule_files import read_rules, rule_document
+from detections.rulebook.rule_files import read_rules, rule_document, shipped_rules
 from detections.trial import try_rule
+from ledger.config_cli import seal_config
 from ledger.errors import UsageError
 from ledger.events import DEFAULT_CLASS
 from ledger.log.retention_classes import classes_in_force
@@ -55,6 +56,15 @@ def _rules(path: Path) -> bytes:
                 f"`decision-ledger detect test {path}` shows how they differ.",
             )
     return rfc8785.dumps([rule_document(rule) for rule in rules])
+
+
+def seal_shipped_rules(writer: Writer) -> int:
+    """Give a ledger without sealed rules those that come with the product; how many they are, or 0."""
+    if "rules" in writer.state.configs:
+        return 0
+    rules = shipped_rules()
+    seal_config(writer, "rules", rfc8785.dumps([rule_document(rule) for rule in rules]))
+    return len(rules)
 
 
 def check_history(data: bytes, writer: Writer) -> None:

@@ -28,7 +28,6 @@ from ledger.console import (
 
 if TYPE_CHECKING:
     from detections.engine import Run
-    from ledger.writer import Writer
 
 detect_app = typer.Typer(no_args_is_help=True, help="Rules, and what they find.")
 RulesOption = Annotated[
@@ -61,6 +60,7 @@ def detect_run(
     """
     import threading
 
+    from detections.config_files import seal_shipped_rules
     from detections.delivery.routes import read_routes
     from detections.following import Following
     from detections.response.settings import read_response
@@ -71,7 +71,8 @@ def detect_run(
     answers = read_response(respond) if respond is not None else None
     signing = signing_key(ledger, key)
     writer = Writer(store_at(ledger), signing, name="detections", remember=False)
-    _seal_rules(writer)
+    if number := seal_shipped_rules(writer):
+        note(f"{number} rules sealed: those that come with the product.")
     folder = cursors or signing.path.with_name(f"{signing.path.name}.routes")
     following = Following(writer, folder, ways, answers)
     try:
@@ -226,18 +227,6 @@ def detect_backtest(
     answer(outcome.as_json(), text, as_json)
     if not outcome.passed:
         raise typer.Exit(1)
-
-
-def _seal_rules(writer: Writer) -> None:
-    import rfc8785
-
-    from detections.rulebook.rule_files import rule_document, shipped_rules
-    from ledger.config_cli import seal_config
-
-    if "rules" not in writer.state.configs:
-        rules = shipped_rules()
-        seal_config(writer, "rules", rfc8785.dumps([rule_document(rule) for rule in rules]))
-        note(f"{len(rules)} rules sealed: those that come with the product.")
 
 
 def _tell(run: Run, *, as_json: bool, once: bool) -> None:

@@ -28,6 +28,7 @@ def test_the_demo_tells_its_story_and_ends(tmp_path: Path) -> None:
     out = json.loads(_run(tmp_path, "--json", "demo", "--dir", str(tmp_path / "demo")))
     assert out["events"] > 1_000
     assert out["planted"] == ["shared-identity", "credential-theft", "delegated-abuse"]
+    assert {"shared-identity", "credential-replay", "cross-tenant-attempts"} <= {*out["alerts"]}
     assert any("changed" in line for line in out["tampering_found"])
     vkey = out["vkey"]
     assert "proved" in _run(tmp_path, "evidence", "verify", out["bundle"], "--vkey", vkey)
