@@ -11,5 +11,7 @@ VERDICTS: Final = {
     "insufficient-data": 7, "security-risk": 8, "managed-externally": 9, "duplicate": 10,
 }  # fmt: skip
 """OCSF's verdicts on a finding, and their numbers (OCSF 1.x, `verdict_id` of class 2004)."""
+MEMORY_MIB: Final = 2_048
+"""What an engine's memory of recent rows, and the rules that look at it, may take."""
 WAIT_SECONDS: Final = 0.25
 """How often an idle engine looks for new entries."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from detections.defaults import MEMORY_MIB
 from ledger.console import (
     AtOption,
     JsonOption,
@@ -49,6 +50,9 @@ def detect_run(
     respond: Annotated[
         Path | None, typer.Option("--respond", help="A YAML file: revoke what alerts name, and where.")
     ] = None,
+    memory: Annotated[
+        int, typer.Option("--memory-mib", help="What rows and rules may take, in MiB.", min=256)
+    ] = MEMORY_MIB,
     listen: MetersOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -74,7 +78,7 @@ def detect_run(
     if number := seal_shipped_rules(writer):
         note(f"{number} rules sealed: those that come with the product.")
     folder = cursors or signing.path.with_name(f"{signing.path.name}.routes")
-    following = Following(writer, folder, ways, answers)
+    following = Following(writer, folder, ways, answers, memory_mib=memory)
     try:
         if listen is not None:
             following.listen(listen)

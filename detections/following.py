@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from detections.defaults import WAIT_SECONDS
+from detections.defaults import MEMORY_MIB, WAIT_SECONDS
 from detections.delivery.mail_round import MailRound
 from detections.delivery.post import PostRoom
 from detections.delivery.routes import Route
@@ -28,7 +28,7 @@ class Following:
 
     def __init__(
         self, writer: Writer, folder: Path, routes: Sequence[Route] = (),
-        response: ResponseSettings | None = None,
+        response: ResponseSettings | None = None, *, memory_mib: int = MEMORY_MIB,
     ) -> None:  # fmt: skip
         head = writer.state.size
         self._writer = writer
@@ -37,7 +37,7 @@ class Following:
         # Keys and secrets first: what is wrong with them is said before rows are read.
         self.post = PostRoom(routes, folder, head) if routes else None
         self.responder = Responder(response, folder / RESPONSES, head) if response is not None else None
-        self.engine = Engine(writer)
+        self.engine = Engine(writer, memory={"memory_bytes": memory_mib << 20})
         self._rounds = [MailRound(one) for one in (self.post, self.responder) if one is not None]
 
     def listen(self, address: str) -> None:

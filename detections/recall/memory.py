@@ -20,6 +20,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from detections.defaults import MEMORY_MIB
 from detections.recall.views import (
     ALWAYS_SHOWN,
     BASE_COLUMNS,
@@ -39,7 +40,7 @@ from detections.recall.views import (
 from ledger.events import SQL_TYPES, TIME_TYPE
 from ledger.format.scopes import SCOPE_MACROS
 
-MEMORY_BYTES: Final = 2 << 30
+MEMORY_BYTES: Final = MEMORY_MIB << 20
 NEVER_LATE: Final = -(2**62)
 AHEAD: Final = timedelta(minutes=5)
 """Rows further ahead of their entry are counted, and judged by no rule."""
