@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Final
 
 from detections.alerting.alert import Answer
-from detections.recall.hits import Hits, TooManyRows, bucket_start
+from detections.hits import Hits, TooManyRows, bucket_start
 from detections.recall.memory import END, START, Memory, earlier, later
 from detections.rulebook.in_force import InForce
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import rfc8785
 
-from detections.recall.hits import COMMON, MAX_EVIDENCE, Found
+from detections.hits import COMMON, MAX_EVIDENCE, Found
 from detections.rulebook.rule import Rule, rank
 from ledger.format.manifest import instant
 from ledger.format.state import ENGINE_TOPIC

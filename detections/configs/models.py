@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from detections.durations import Duration
-from detections.metrics.catalogue import METRICS
+from detections.metric_catalogue import METRICS
 from detections.rulebook.rule import Id, Rule
 from ledger.events import Time
 

@@ -21,7 +21,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from detections.metrics.catalogue import prelude, statement
+from detections.metric_catalogue import prelude, statement
 from detections.recall.views import UNSEEN_KINDS
 from ledger.format.manifest import SegmentRef
 from ledger.reader import Ledger

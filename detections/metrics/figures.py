@@ -13,8 +13,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from detections.configs.timeline import Timeline
+from detections.metric_catalogue import METRICS, Metric
 from detections.metrics.by_day import Answers, literals
-from detections.metrics.catalogue import METRICS, Metric
 from detections.metrics.periods import By, Period, period_of
 from ledger.format.manifest import instant
 from ledger.reader import Ledger

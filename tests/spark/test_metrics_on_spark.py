@@ -10,7 +10,7 @@ import pytest
 import decision_ledger
 from detections.configs.models import parse_config
 from detections.configs.timeline import Timeline
-from detections.metrics.catalogue import METRICS
+from detections.metric_catalogue import METRICS
 from detections.metrics.figures import Choice, figures
 from detections.metrics.on_spark import SparkQuery
 from detections.metrics.span import chosen_periods

@@ -253,7 +253,7 @@ GREEDY = GOOD.replace("every-deny", "greedy").replace(
 def test_a_rule_that_fails_or_takes_too_much_stops_no_other(
     made: Made, tmp_path: Path, bad: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("detections.recall.hits.MAX_SECONDS", 1.0)
+    monkeypatch.setattr("detections.hits.MAX_SECONDS", 1.0)
     firm = Firm(made)
     both = tmp_path / "rules"
     both.mkdir()
@@ -427,7 +427,7 @@ def test_evidence_is_bounded_and_its_count_is_not(made: Made, tmp_path: Path) ->
 def test_a_flood_is_judged_in_parts_and_blinds_no_rule(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("detections.recall.hits.MAX_ROWS", 50)
+    monkeypatch.setattr("detections.hits.MAX_ROWS", 50)
     firm = Firm(made)
     firm.load_rule(GOOD, tmp_path)
     engine = firm.engine()

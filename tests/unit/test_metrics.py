@@ -15,7 +15,7 @@ import pytest
 import decision_ledger
 from detections.configs.models import parse_config
 from detections.configs.timeline import Timeline
-from detections.metrics.catalogue import BY_NAME, METRICS
+from detections.metric_catalogue import BY_NAME, METRICS
 from detections.metrics.figures import Choice, Figure, figures
 from detections.metrics.periods import before, period_of, periods_between
 from ledger.console import run
