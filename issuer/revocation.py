@@ -125,9 +125,17 @@ def _facts_of_session(db: Database, sid: str) -> dict[str, Any]:
 
 
 def _facts_of(db: Database, jti: str) -> dict[str, Any]:
+    facts = facts_of_credential(db, jti)
+    if not facts:
+        raise UsageError(f"There is no credential {jti!r}.", "Look it up in the ledger: credential_id.")
+    return facts
+
+
+def facts_of_credential(db: Database, jti: str) -> dict[str, Any]:
+    """What an event about a credential says of it; nothing where it is unknown."""
     found = find_credential(db, jti)
     if found is None:
-        raise UsageError(f"There is no credential {jti!r}.", "Look it up in the ledger: credential_id.")
+        return {}
     claims, _ = found
     return {
         "credential_id": jti, "session_id": claims["sid"], "tenant": claims["tenant"],

@@ -19,12 +19,12 @@ from detections.alerting.alert import ENGINE_OUTCOMES, WITHDRAWN
 from detections.delivery.forms import digest, message
 from detections.delivery.routes import Route
 from detections.delivery.senders import Sender, read_secret, sender_of
+from detections.retries import Retries
 from ledger.errors import OutsideError
 from ledger.format.state import ENGINE_TOPIC
 
 OLD: Final = timedelta(hours=24)
 """What happened longer before it was sealed goes out in one digest."""
-FIRST_WAIT: Final = 1.0
 LONGEST_WAIT: Final = 300.0
 MAX_WAITING: Final = 10_000
 """Alerts that wait for one route; more are told by a count alone."""
@@ -46,8 +46,7 @@ class _Desk:
     waiting: dict[str, dict[str, Any]] = field(default_factory=dict)
     old: dict[str, dict[str, Any]] = field(default_factory=dict)
     sent: dict[str, str] = field(default_factory=dict)
-    failures: int = 0
-    try_at: float = 0.0
+    retries: Retries = field(default_factory=lambda: Retries(LONGEST_WAIT))
 
     def take(self, step: dict[str, Any], sealed_at: datetime) -> None:
         """Let a step wait, in place of an earlier one of its alert."""
@@ -116,15 +115,13 @@ class PostRoom:
         """Send what is due; how many messages left."""
         count = 0
         for desk in self._desks:
-            if now.timestamp() < desk.try_at:
+            if not desk.retries.due(now.timestamp()):
                 continue
             try:
                 count += self._send(desk, now)
-                desk.failures = 0
+                desk.retries.worked()
             except OutsideError as error:
-                desk.failures += 1
-                wait = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (desk.failures - 1))
-                desk.try_at = now.timestamp() + wait
+                wait = desk.retries.failed(now.timestamp())
                 log.warning("a route failed", route=desk.route.name, error=error.message, wait_seconds=wait)
         return count
 

@@ -19,6 +19,7 @@ import structlog
 from detections.alerting.alert import CONFIRMED, FIRED, UPDATED, WITHDRAWN
 from detections.response.settings import ResponseSettings
 from detections.response.transmitter import KINDS, Refused, Transmitter
+from detections.retries import Retries
 from ledger.errors import OutsideError
 from ledger.format.state import ENGINE_TOPIC
 
@@ -26,7 +27,6 @@ OLD: Final = timedelta(hours=24)
 """What happened longer ago is answered by people."""
 LONGEST_WAIT: Final = timedelta(hours=1)
 """An answer waits so long for its receiver, or for the hour's cap; then it is dropped."""
-FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
 MAX_WAITING: Final = 1_000
 MAX_TARGET_LETTERS: Final = 1_024
@@ -57,8 +57,7 @@ class Responder:
         self._cursor = head
         self._revoked: dict[str, int] = {}
         self._waiting: dict[str, _Asked] = {}
-        self._failures = 0
-        self._try_at = 0.0
+        self._retries = Retries(LONGEST_PAUSE)
         self._recall()
         self._seen = self._cursor
 
@@ -89,14 +88,12 @@ class Responder:
         """Ask for what is due; how many answers left."""
         self._drop_what_is_not_to_be(now)
         count = 0
-        if now.timestamp() >= self._try_at:
+        if self._retries.due(now.timestamp()):
             try:
                 count = self._send(now)
-                self._failures = 0
+                self._retries.worked()
             except OutsideError as error:
-                self._failures += 1
-                pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (self._failures - 1))
-                self._try_at = now.timestamp() + pause
+                pause = self._retries.failed(now.timestamp())
                 log.warning("a revocation did not arrive", error=error.message, wait_seconds=pause)
         if not self._waiting and self._cursor != self._seen:
             self._cursor = self._seen
@@ -140,7 +137,7 @@ class Responder:
         for target, asked in list(self._waiting.items()):
             if self._in_the_last_hour(now) >= self._settings.per_hour:
                 log.warning("the hour's cap of revocations is reached", waiting=len(self._waiting))
-                self._try_at = now.timestamp() + LONGEST_PAUSE
+                self._retries.pause(now.timestamp(), LONGEST_PAUSE)
                 break
             try:
                 self._transmitter.push(target, asked.alert_id, asked.reason, now.timestamp())

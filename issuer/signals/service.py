@@ -15,9 +15,8 @@ from issuer.authentication.refusal import INVALID_REQUEST, Refusal
 from issuer.authentication.workloads import workload_of_bearer
 from issuer.deployment import Deployment
 from issuer.emitting.steps import merged, of_workload
-from issuer.revocation import RISK_CHANGE, risk_word, take_back, tell
+from issuer.revocation import RISK_CHANGE, facts_of_credential, risk_word, take_back, tell
 from issuer.signals.events import Told, event_token, read_event, understood
-from issuer.state.credentials import find_credential
 from issuer.state.sessions import find_session, set_risk
 from issuer.state.signals import Signal, signals_after
 from issuer.state.signing_keys import AUTHORITY
@@ -110,14 +109,7 @@ class _Signals:
 
     def _facts(self, kind: str, name: str) -> dict[str, Any]:
         if kind == "credential":
-            found = find_credential(self._deployment.db, name)
-            if found is None:
-                return {}
-            claims, _ = found
-            return {
-                "credential_id": name, "session_id": claims["sid"], "tenant": claims["tenant"],
-                "trace_id": claims["txn"], "task_id": claims["task_id"],
-            }  # fmt: skip
+            return facts_of_credential(self._deployment.db, name)
         session = find_session(self._deployment.db, name) if kind == "session" else None
         if session is None:
             return {}

@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,50 +27,29 @@ from detections.delivery.routes import Route, read_routes
 from detections.delivery.senders import SIGNATURE
 from ledger.errors import UsageError
 from ledger.format.state import ENGINE_TOPIC
+from tests.http_receiver import HttpReceiver
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SECRET = b"0123456789abcdef0123456789abcdef"
 
 
-class Receiver:
+class Receiver(HttpReceiver):
     """A webhook's other end. `fails` answers are 503."""
 
     def __init__(self) -> None:
-        self.got: list[tuple[dict[str, str], bytes]] = []
-        self.fails = 0
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                if outer.fails:
-                    outer.fails -= 1
-                    self.send_response(503)
-                else:
-                    outer.got.append((dict(self.headers), body))
-                    self.send_response(204)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                """Silent."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
+        super().__init__("/alerts", taken=204)
 
     @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}/alerts"
+    def fails(self) -> int:
+        return len(self.answers)
+
+    @fails.setter
+    def fails(self, times: int) -> None:
+        self.answers = [503] * times
 
     @property
     def bodies(self) -> list[dict[str, Any]]:
         return [json.loads(body) for _, body in self.got]
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
 
 
 @pytest.fixture

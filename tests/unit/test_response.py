@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -20,6 +18,7 @@ from issuer.signals.events import read_event
 from ledger.errors import UsageError
 from ledger.format.state import ENGINE_TOPIC
 from ledger.reader import Ledger
+from tests.http_receiver import HttpReceiver
 from tests.making import Made, make_ledger
 from tests.unit.test_engine import Firm
 
@@ -52,38 +51,11 @@ tests:
 """
 
 
-class Receiver:
-    """A receiver of security events; it answers with the statuses of `answers`, then with 202."""
+class Receiver(HttpReceiver):
+    """A receiver of security events."""
 
     def __init__(self) -> None:
-        self.got: list[str] = []
-        self.answers: list[int] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                status = outer.answers.pop(0) if outer.answers else 202
-                if status == 202:
-                    outer.got.append(body)
-                said = b'{"err": "invalid_key", "description": "unknown"}' if status == 400 else b""
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(said)))
-                self.end_headers()
-                self.wfile.write(said)
-
-            def log_message(self, *_: object) -> None:
-                """Silent."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = Thread(target=self.server.serve_forever)
-        self.thread.start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}/events"
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+        super().__init__("/events", 202, b'{"err": "invalid_key", "description": "unknown"}')
 
 
 @pytest.fixture
@@ -136,10 +108,10 @@ def test_a_session_and_a_credential_are_revoked_once_however_often_they_are_name
     again.close()
     told = [
         read_event(
-            text, lambda _: key_of(settings), issuers=("https://detections.example",),
+            body.decode(), lambda _: key_of(settings), issuers=("https://detections.example",),
             audience="http://signals.example", now=NOW.timestamp(),
         )
-        for text in receiver.got
+        for _, body in receiver.got
     ]  # fmt: skip
     assert [one.target for one in told] == ["session:s1", "credential:c1"]
     assert {one.alert_id for one in told} == {ALERT}
