@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,9 +14,9 @@ from joserfc.jwk import OKPKey
 
 from detections.response.settings import ResponseSettings
 from ledger.errors import OutsideError, UsageError
+from ledger.settings.private_files import read_private_json, write_private
 
 TIMEOUT_SECONDS: Final = 5.0
-MAX_KEY_BYTES: Final = 4_096
 _CAEP: Final = "https://schemas.openid.net/secevent/caep/event-type/"
 _EVENTS: Final[dict[str, tuple[str, dict[str, str]]]] = {
     "session": (_CAEP + "session-revoked", {}),
@@ -92,10 +91,7 @@ def read_key(path: Path) -> OKPKey:
         UsageError: there is none, or others may read it.
     """
     try:
-        if path.stat().st_mode & 0o077:
-            raise UsageError(f"Others may read the private key {path}.", f"Run `chmod 600 {path}`.")
-        with path.open("rb") as file:
-            members = json.loads(file.read(MAX_KEY_BYTES))
+        members = read_private_json(path)
         if members.get("crv") != "Ed25519" or not isinstance(members.get("d"), str):
             raise ValueError("another kind of key")
         key = OKPKey.import_key(members)
@@ -114,13 +110,9 @@ def make_key(path: Path) -> OKPKey:
     """A new key in a file that only its owner may read; never over another."""
     key = _named(OKPKey.generate_key("Ed25519"))
     try:
-        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        write_private(path, json.dumps(key.as_dict(private=True)))
     except OSError as error:
         raise UsageError(f"The key {path} cannot be made: {error.strerror}.", "Name another place.") from None
-    with os.fdopen(file, "w", encoding="utf-8") as stream:
-        json.dump(key.as_dict(private=True), stream)
-        stream.flush()
-        os.fsync(stream.fileno())
     return key
 
 

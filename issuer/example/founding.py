@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
@@ -21,6 +20,7 @@ from issuer.registry.registry import FILES, judge
 from issuer.registry.trust import PEOPLE, trust_document
 from issuer.tokens.keys import make_key, private_members
 from ledger.errors import UsageError
+from ledger.settings import private_files
 from ledger.settings.yaml_file import read_yaml
 
 MODELS: Final = (*FILES, "exceptions.yml")
@@ -61,10 +61,9 @@ def key_path(folder: Path, owner: str) -> Path:
 
 
 def write_private(path: Path, text: str) -> None:
-    """A new file that only its owner may read."""
+    """A new file that only its owner may read, in a folder of the same kind."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
+    private_files.write_private(path, text)
 
 
 def _set_passwords(folder: Path) -> dict[str, str]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Final
 
 from joserfc.jwk import OKPKey
 
 from issuer.tokens.keys import BadKey, read_key
 from ledger.errors import UsageError
-
-MAX_BYTES: Final = 4_096
+from ledger.settings.private_files import read_private_json
 
 
 def read_private_key(path: Path) -> OKPKey:
@@ -21,11 +18,7 @@ def read_private_key(path: Path) -> OKPKey:
         UsageError: there is none, or others may read it.
     """
     try:
-        if path.stat().st_mode & 0o077:
-            raise UsageError(f"Others may read the private key {path}.", f"Run `chmod 600 {path}`.")
-        with path.open("rb") as file:
-            members = json.loads(file.read(MAX_BYTES))
-        key = read_key(members)
+        key = read_key(read_private_json(path))
     except FileNotFoundError:
         raise UsageError(f"There is no private key {path}.", "Name another, or make one.") from None
     except (ValueError, AttributeError, BadKey):
