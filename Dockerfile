@@ -9,9 +9,10 @@ COPY ledger ./ledger
 COPY ingest ./ingest
 COPY issuer ./issuer
 COPY detections ./detections
+COPY dashboard ./dashboard
 # The build tools come from the lock, so nothing unhashed is fetched here.
 RUN .venv/bin/python -m pip install --no-cache-dir --no-index --no-build-isolation --no-deps --editable . \
-    && .venv/bin/python -m compileall -q ledger ingest issuer detections decision_ledger.py
+    && .venv/bin/python -m compileall -q ledger ingest issuer detections dashboard decision_ledger.py
 
 FROM python:3.13-slim
 # keys/ is a volume of its own: the signing key never lies inside the ledger's folder.

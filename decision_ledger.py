@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import dashboard.cli
 import detections.cli
 import ingest.cli
 import issuer.cli
@@ -294,6 +295,7 @@ ledger.cli.register(app)
 ingest.cli.register(app)
 issuer.cli.register(app)
 detections.cli.register(app)
+dashboard.cli.register(app)
 # Two packages speak of identities: what is registered, and what the ledger has seen.
 identities_app.command("list")(identities_list)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -157,6 +157,14 @@ class Ledger:
         from ledger.query.evidence import export  # noqa: PLC0415 - it needs this module
 
         return export(self, ids, at)
+
+    def evidence_each(
+        self, ids: Sequence[str], *, at: int | None = None, checkpoint: bytes | None = None
+    ) -> dict[str, bytes]:
+        """A bundle of its own for each id, proved at a `checkpoint` (its signed note; None: the newest)."""
+        from ledger.query.evidence import export_each  # noqa: PLC0415 - as above
+
+        return export_each(self, ids, at, checkpoint)
 
     def query(self, at: int | None = None, *, written: bool = False) -> Query:
         """The views pinned at `at` entries (None: the head). Kept until another size is asked for.

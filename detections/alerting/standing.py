@@ -28,7 +28,8 @@ WITH ranked AS (
 SELECT e.alert_id, e.rule_id, e.rule_version, e.alert_key, e.window_start, e.severity, e.count, e.first_seen,
        e.last_seen, e.outcome AS engine_outcome, e.reason, e.tenant, e.environment, e.actor,
        e.delegated_actor, e.trace_id, e.target, e.exercise, e.attributes, e.checkpoint_size, e.fired_at,
-       e.event_id AS engine_event, e.evidence, t.outcome AS triage, t.severity AS triaged_severity, t.owner,
+       e.source AS engine_source, e.event_id AS engine_event, e.evidence, t.outcome AS triage,
+       t.severity AS triaged_severity, t.owner,
        t.verdict_id, t.comment, t.actor AS triaged_by, t.time AS triaged_at, t.event_id AS triage_event
 FROM ranked e LEFT JOIN ranked t ON t.alert_id = e.alert_id AND t.topic = '{TRIAGE_TOPIC}' AND t.nth = 1
 WHERE e.topic = '{ENGINE_TOPIC}' AND e.nth = 1

@@ -8,12 +8,13 @@ checks bundles.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ledger.errors import DamageError, UsageError
+from ledger.format.checkpoint import open_checkpoint
 from ledger.format.manifest import parse_event_path
 from ledger.format.merkle import Tree
 from ledger.format.proof import TlogProof
@@ -28,10 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMAT", "MAX_BUNDLE_BYTES", "MAX_EVENTS", "Place", "Proved",
-    "entry_proof", "export", "locate", "segment_rows", "verify_bundle",
+    "entry_proof", "export", "export_each", "locate", "segment_rows", "verify_bundle",
 ]  # fmt: skip
 
 MAX_EVENTS: Final = 10_000
+ASKED_ALONE: Final = 16
+"""So many ids are looked up one by one; more of them in one pass over the column."""
 
 
 class OpenLedger(Protocol):
@@ -75,13 +78,53 @@ def export(ledger: OpenLedger, ids: Sequence[str], at: int | None = None) -> byt
     """
     if not ids:
         raise UsageError("No event was named.", "Give one or more event ids, or <source>#<event_id>.")
-    state = ledger.state
     places = locate(ledger, ids, at)
-    segments = dict.fromkeys(place.segment for place in places)
-    entries = list(dict.fromkeys(state.originals[segment].entry for segment in segments))
-    proved: dict[Place, tuple[str, list[str]]] = {}
-    for segment in segments:
-        proved |= _proved(ledger, [place for place in places if place.segment == segment])
+    return _bundle(ledger, places, _proved_all(ledger, places), _Head.of(ledger, None))
+
+
+def export_each(
+    ledger: OpenLedger, ids: Sequence[str], at: int | None = None, note: bytes | None = None
+) -> dict[str, bytes]:
+    """A bundle for each of `ids`, proved at the checkpoint of `note` (None: the newest).
+
+    Raises as `export`; DamageError also where `note` is no checkpoint of this ledger.
+    """
+    head = _Head.of(ledger, note)
+    places = locate_each(ledger, ids, at)
+    proved = _proved_all(ledger, [place for own in places.values() for place in own])
+    return {wanted: _bundle(ledger, own, proved, head) for wanted, own in places.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """The checkpoint that proofs lead to."""
+
+    note: bytes
+    size: int
+
+    @classmethod
+    def of(cls, ledger: OpenLedger, note: bytes | None) -> _Head:
+        """The checkpoint of `note`, else the newest one."""
+        sealed = ledger.sealed
+        if note is None:
+            return cls(sealed.note, sealed.head.size)
+        checkpoint = open_checkpoint(note, ledger.state.key)
+        if (
+            not 0 < checkpoint.size <= sealed.head.size
+            or sealed.tree.root(checkpoint.size) != checkpoint.root
+        ):
+            raise DamageError(
+                f"The checkpoint of {checkpoint.size} entries is none of this ledger's.",
+                "Take one that this ledger signed, or leave it out.",
+            )
+        return cls(note, checkpoint.size)
+
+
+def _bundle(
+    ledger: OpenLedger, places: Sequence[Place], proved: Mapping[Place, tuple[str, list[str]]], head: _Head
+) -> bytes:
+    state = ledger.state
+    entries = list(dict.fromkeys(state.originals[place.segment].entry for place in places))
     bundle = {
         "format": FORMAT,
         "origin": state.origin,
@@ -99,12 +142,19 @@ def export(ledger: OpenLedger, ids: Sequence[str], at: int | None = None) -> byt
         "entries": [
             {
                 "manifest": ledger.sealed.entries[index].decode(),
-                "tlog_proof": entry_proof(ledger, index).decode(),
+                "tlog_proof": _entry_proof(ledger, index, head).decode(),
             }
             for index in entries
         ],
     }
     return json.dumps(bundle, ensure_ascii=False, indent=1).encode() + b"\n"
+
+
+def _proved_all(ledger: OpenLedger, places: Sequence[Place]) -> dict[Place, tuple[str, list[str]]]:
+    proved: dict[Place, tuple[str, list[str]]] = {}
+    for segment in dict.fromkeys(place.segment for place in places):
+        proved |= _proved(ledger, [place for place in places if place.segment == segment])
+    return proved
 
 
 def _proved(ledger: OpenLedger, places: Sequence[Place]) -> dict[Place, tuple[str, list[str]]]:
@@ -130,28 +180,48 @@ def _proved(ledger: OpenLedger, places: Sequence[Place]) -> dict[Place, tuple[st
 
 def entry_proof(ledger: OpenLedger, index: int) -> bytes:
     """The C2SP tlog-proof of entry `index` under the ledger's present checkpoint."""
-    sealed = ledger.sealed
-    path = tuple(sealed.tree.inclusion_proof(index, sealed.head.size))
-    return TlogProof(index, path, sealed.note).text()
+    return _entry_proof(ledger, index, _Head.of(ledger, None))
+
+
+def _entry_proof(ledger: OpenLedger, index: int, head: _Head) -> bytes:
+    path = tuple(ledger.sealed.tree.inclusion_proof(index, head.size))
+    return TlogProof(index, path, head.note).text()
 
 
 def locate(ledger: OpenLedger, ids: Sequence[str], at: int | None = None) -> list[Place]:
     """Every row as of `at` entries that has one of these ids. Raises UsageError for an id that no row has."""
+    found = [place for own in locate_each(ledger, ids, at).values() for place in own]
+    if len(found) > MAX_EVENTS:
+        raise UsageError(f"A bundle holds at most {MAX_EVENTS} events.", "Export fewer at a time.")
+    return found
+
+
+def locate_each(ledger: OpenLedger, ids: Sequence[str], at: int | None = None) -> dict[str, list[Place]]:
+    """As `locate`, by id, each id once."""
     files = {
         ledger.query_path(file): file
         for file in ledger.state.files.values()
         if parse_event_path(file.path) is not None
     }
-    found: list[Place] = []
-    for wanted in ids:
-        rows = _rows_with(ledger, wanted, at)
-        if not rows:
+    wanted = list(dict.fromkeys(ids))
+    # The id itself, or what stands behind one of its number signs.
+    candidates = {
+        one: [one, *(one[cut + 1 :] for cut, letter in enumerate(one) if letter == "#")] for one in wanted
+    }
+    rows = _rows_with(
+        ledger, list(dict.fromkeys(name for names in candidates.values() for name in names)), at
+    )
+    found: dict[str, list[Place]] = {}
+    for one in wanted:
+        own = [
+            row for name in dict.fromkeys(candidates[one]) for row in rows.get(name, ())
+            if one in {name, f"{row['source']}#{name}"}
+        ]  # fmt: skip
+        if not own:
             raise UsageError(
-                f"No sealed event has the id {wanted!r}.", "Give its event_id, or <source>#<event_id>."
+                f"No sealed event has the id {one!r}.", "Give its event_id, or <source>#<event_id>."
             )
-        found += [_place(files[row["filename"]], row["file_row_number"]) for row in rows]
-    if len(found) > MAX_EVENTS:
-        raise UsageError(f"A bundle holds at most {MAX_EVENTS} events.", "Export fewer at a time.")
+        found[one] = [_place(files[row["filename"]], row["file_row_number"]) for row in own]
     return found
 
 
@@ -169,23 +239,24 @@ def segment_rows(ledger: OpenLedger, segment: str) -> pa.Table:
     )
 
 
-def _rows_with(ledger: OpenLedger, wanted: str, at: int | None) -> list[dict[str, Any]]:
+def _rows_with(ledger: OpenLedger, names: Sequence[str], at: int | None) -> dict[str, list[dict[str, Any]]]:
+    """The rows of each event_id: for a few each is asked for alone, so that bloom filters skip files."""
     from ledger.query.engine import PLACED  # noqa: PLC0415  # checking a bundle needs no engine
 
-    # Equality on event_id itself is what lets bloom filters skip files; the rest narrows it down.
-    candidates = [wanted, *(wanted[at + 1 :] for at, letter in enumerate(wanted) if letter == "#")]
-    rows: list[dict[str, Any]] = []
-    for candidate in dict.fromkeys(candidates):
-        rows += (
-            ledger.query(at)
-            .trusted(
-                f"SELECT filename, file_row_number FROM {PLACED}events WHERE event_id = ? "  # noqa: S608  # our own names
-                "AND (event_id = ? OR source || '#' || event_id = ?) LIMIT ?",
-                [candidate, wanted, wanted, MAX_EVENTS + 1],
-            )
-            .to_pylist()
-        )
-    return rows
+    select = f"SELECT filename, file_row_number, source, event_id FROM {PLACED}events WHERE"  # noqa: S608  # our own names
+    query = ledger.query(at)
+    if len(names) <= ASKED_ALONE:
+        asked: list[tuple[str, list[Any]]] = [
+            (f"{select} event_id = ? LIMIT {MAX_EVENTS + 1}", [name]) for name in names
+        ]
+    else:
+        asked = [(f"{select} event_id IN (SELECT unnest(?)) LIMIT {MAX_EVENTS + 1}", [list(names)])]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for statement, values in asked:
+        rows = query.trusted(statement, values).to_pylist()
+        for row in sorted(rows, key=lambda row: (row["filename"], row["file_row_number"])):
+            found.setdefault(row["event_id"], []).append(row)
+    return found
 
 
 def _place(file: LiveFile, row: int) -> Place:

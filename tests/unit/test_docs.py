@@ -475,7 +475,7 @@ def other_key(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("package", ["ledger", "issuer", "detections"])
+@pytest.mark.parametrize("package", ["ledger", "issuer", "detections", "dashboard"])
 def test_every_room_is_in_the_page_on_the_architecture(package: str) -> None:
     page = text_of(DOCS / "architecture.md")
     rooms = {

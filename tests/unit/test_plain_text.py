@@ -116,6 +116,8 @@ def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
         "detect backtest": ["detect", "backtest", *url],
         "policy what-if": ["policy", "what-if", str(folder / EVIL), "--state", str(folder), *url],
         "export ocsf": ["export", "ocsf", *url],
+        "report weekly": ["report", "weekly", "--out", str(folder / "report"), *url],
+        "report verify": ["report", "verify", str(folder / "report"), *url],
         "metrics": ["metrics", "--group", "tenant", *url],
         "alerts list": ["alerts", "list", "--status", "all", *url],
         "alerts risk": ["alerts", "risk", *url],

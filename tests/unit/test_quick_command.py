@@ -21,7 +21,8 @@ run(decision_ledger.app, sys.argv[1:])
 print(json.dumps(sorted({name.partition(".")[0] for name in set(sys.modules) - before})))
 """
 FOR_HELP = {
-    "decision_ledger", "ledger", "ingest", "issuer", "detections", "typer", "annotated_doc", "shellingham",
+    "decision_ledger", "ledger", "ingest", "issuer", "detections", "dashboard", "typer",
+    "annotated_doc", "shellingham",
     "typing_extensions", "pydantic", "pydantic_core", "annotated_types", "typing_inspection",
 }  # fmt: skip
 """Beside the standard library. The command's own parser brings pydantic."""

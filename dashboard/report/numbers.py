@@ -1,0 +1,296 @@
+"""Everything that a report says, counted from the rows of one size of the ledger, as plain data.
+
+Sorted throughout, times as text, nothing of the wall clock: the same size gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC
+from typing import Any, Final
+
+import orjson
+
+from dashboard.report.headline import headline
+from dashboard.report.week import Basis, basis_of
+from detections.access_review import exceptions_at
+from detections.alerting.standing import FALSE_POSITIVE, alerts_of
+from detections.defaults import VERDICTS
+from detections.metric_catalogue import BY_NAME
+from detections.metrics.figures import Choice, Figure, figures
+from detections.metrics.periods import Period, before
+from detections.rulebook.rule import rank
+from detections.sealed_log import SealedLog
+from ledger.errors import UsageError
+from ledger.format.manifest import Append, instant, parse_instant, with_instants
+from ledger.reader import Ledger
+
+FORMAT: Final = "decision-ledger-report/1"
+TREND_WEEKS: Final = 8
+MAX_INCIDENTS: Final = 100
+MAX_EXCEPTIONS: Final = 100
+MAX_DENIED: Final = 20
+MAX_SOURCES: Final = 200
+MAX_EVIDENCE: Final = 5
+"""Events that are listed for one incident, beside the alert itself."""
+_TRUE_POSITIVES: Final = frozenset({VERDICTS["true-positive"], VERDICTS["security-risk"]})
+_VERDICT_NAMES: Final = {number: name for name, number in VERDICTS.items()}
+_OF_WEEK: Final = "time >= $1 AND time < $2"
+_WINDOW: Final = f"""
+SELECT count(*) AS events, min(time) AS first, max(time) AS last, count(DISTINCT tenant) AS tenants,
+       count(*) FILTER (kind = 'decision') AS decisions, count(*) FILTER (decision = 'deny') AS denies,
+       count(*) FILTER (decision = 'error') AS errors
+FROM events WHERE {_OF_WEEK} AND kind NOT IN ('alert', 'case', 'access')
+"""  # noqa: S608  # constants alone
+_DENIED: Final = f"""
+SELECT coalesce(delegated_actor, actor) AS principal, action, resource, reason, count(*) AS denies,
+       count(DISTINCT tenant) AS tenants, max(time) AS last_seen,
+       max_by(source || '#' || event_id, struct_pack(t := time, s := source, e := event_id)) AS event
+FROM events WHERE {_OF_WEEK} AND decision = 'deny' AND kind IN ('decision', 'issuance') AND exercise IS NULL
+GROUP BY ALL ORDER BY denies DESC, principal, action, resource, reason
+"""  # noqa: S608  # constants alone
+_SOURCES: Final = f"""
+SELECT source, count(*) AS events, min(time) AS first_seen, max(time) AS last_seen
+FROM events WHERE {_OF_WEEK} AND kind NOT IN ('alert', 'case', 'access') GROUP BY source ORDER BY source
+"""  # noqa: S608  # constants alone
+_MISSING: Final = f"""
+SELECT source, CAST(sum(span - seen) AS BIGINT) AS missing FROM (
+    SELECT source, max(sequence) - min(sequence) + 1 AS span, count(DISTINCT sequence) AS seen
+    FROM events WHERE {_OF_WEEK} AND sequence IS NOT NULL GROUP BY source, instance
+) GROUP BY source
+"""  # noqa: S608  # constants alone
+_THERE: Final = """
+SELECT DISTINCT source || '#' || event_id FROM events WHERE source || '#' || event_id IN (SELECT unnest($1))
+"""
+
+
+def weekly(ledger: Ledger, basis: Basis) -> dict[str, Any]:
+    """The report on a week, as plain data; its tables are those of `report.tables`.
+
+    The caller has verified the ledger: the report says so.
+
+    Raises:
+        UsageError: the ledger as of that size cannot be read any more.
+    """
+    week, size = basis.week, basis.size
+    alerts = [one for one in alerts_of(ledger, at=size) if one["exercise"] is None]
+    found = week_figures(ledger, week, size)
+    incidents = _incidents(alerts, week)
+    exceptions = [one for one in exceptions_at(ledger, week.end, at=size)
+                  if one["state"] == "active" or one["overdue"]]  # fmt: skip
+    denied = _rows(ledger, size, _DENIED, week)
+    sources = _sources(ledger, size, week, alerts)
+    report: dict[str, Any] = {
+        "format": FORMAT,
+        "week": {"name": week.name, "start": instant(week.start), "end": instant(week.end)},
+        "preliminary": basis.preliminary,
+        "counted_at": _counted_at(ledger, size),
+        "window": {**_rows(ledger, size, _WINDOW, week)[0], "lost_messages": _lost_messages(ledger, basis)},
+        "verification": {"result": "verified", "entries": size},
+        "metrics": [_metric(own) for own in found.values()],
+        "alerts_by_rule": _by_rule(alerts, week),
+        "incidents": [_incident(one) for one in incidents[:MAX_INCIDENTS]],
+        "exceptions": [with_instants(_exception(one)) for one in exceptions[:MAX_EXCEPTIONS]],
+        "top_denied": denied[:MAX_DENIED],
+        "sources": sources[:MAX_SOURCES],
+        "restated": _restated(ledger, basis),
+        "totals": {"incidents": len(incidents), "exceptions": len(exceptions), "top_denied": len(denied),
+                   "sources": len(sources)},
+    }  # fmt: skip
+    report["listed"] = _listed(ledger, report, {one["alert_id"]: one for one in incidents})
+    report["headline"] = headline(report)
+    return report
+
+
+def week_figures(ledger: Ledger, week: Period, size: int) -> dict[str, list[Figure]]:
+    """By metric: its figures of the weeks before and of this one, which comes last."""
+    periods = [week]
+    for _ in range(TREND_WEEKS):
+        periods.insert(0, before(periods[0], "week", UTC))
+    timeline = SealedLog.of(ledger).timeline(size)
+    spans = timeline.spans("targets")
+    targets = spans[-1][2] if spans else None
+    by_metric: dict[str, list[Figure]] = defaultdict(list)
+    for one in figures(ledger, periods, Choice(), timeline=timeline, targets=targets, at=size):
+        by_metric[one.metric].append(one)
+    return by_metric
+
+
+def _counted_at(ledger: Ledger, size: int) -> dict[str, Any]:
+    state = ledger.as_of(size)
+    return {
+        "origin": state.origin, "vkey": state.key.text, "size": size,
+        "root": ledger.sealed.tree.root(size).hex(), "time": state.times[-1],
+    }  # fmt: skip
+
+
+def _lost_messages(ledger: Ledger, basis: Basis) -> int:
+    """Messages that a broker removed before they were read, as noted by entries of the week."""
+    lost = 0
+    for entry in SealedLog.of(ledger).parsed(0, basis.size):
+        if isinstance(entry, Append) and basis.week.start <= parse_instant(entry.time) < basis.week.end:
+            lost += sum(end - start for row in entry.offsets for start, end in row.lost)
+    return lost
+
+
+def _metric(own: Sequence[Figure]) -> dict[str, Any]:
+    last = own[-1]
+    whole = {name: None if one is None else int(one) for name, one in
+             (("numerator", last.numerator), ("denominator", last.denominator))}  # fmt: skip
+    return {
+        "metric": last.metric, "title": BY_NAME[last.metric].title, "value": last.value, "unit": last.unit,
+        **whole, "sample": last.sample, "target": last.target, "better": BY_NAME[last.metric].better,
+        "met": last.met, "previous": last.previous, "change": last.change,
+        "details": orjson.dumps(last.details, option=orjson.OPT_SORT_KEYS).decode(),
+        "trend": [{"week": one.period, "value": one.value, "sample": one.sample} for one in own[1:]],
+    }  # fmt: skip
+
+
+def _stands(one: Mapping[str, Any]) -> bool:
+    return bool(one["engine_state"] != "withdrawn" and one["rule_state"] != "staging")
+
+
+def _by_rule(alerts: Iterable[Mapping[str, Any]], week: Period) -> list[dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    last_week = before(week, "week", UTC)
+    for one in alerts:
+        seen = one["first_seen"]
+        if not last_week.start <= seen < week.end:
+            continue
+        row = found.setdefault(one["rule_id"], {
+            "rule": one["rule_id"], "alerts": 0, "open": 0, "true_positives": 0, "false_positives": 0,
+            "other_verdicts": 0, "withdrawn": 0, "staging": 0, "last_week": 0,
+        })  # fmt: skip
+        if seen < week.start:
+            row["last_week"] += _stands(one)
+        elif one["engine_state"] == "withdrawn":
+            row["withdrawn"] += 1
+        elif not _stands(one):
+            row["staging"] += 1
+        else:
+            row["alerts"] += 1
+            row["open"] += one["state"] in ("open", "acknowledged")
+            if one["verdict_id"] is not None:
+                row[_verdict_column(one["verdict_id"])] += 1
+    return sorted(found.values(), key=lambda row: (-row["alerts"], row["rule"]))
+
+
+def _verdict_column(verdict: int) -> str:
+    if verdict == FALSE_POSITIVE:
+        return "false_positives"
+    return "true_positives" if verdict in _TRUE_POSITIVES else "other_verdicts"
+
+
+def _incidents(alerts: Iterable[dict[str, Any]], week: Period) -> list[dict[str, Any]]:
+    """Alerts of high or critical severity, first seen in the week or from before and unresolved."""
+    found = [
+        one for one in alerts
+        if _stands(one) and rank(one["severity"]) >= rank("high") and one["first_seen"] < week.end
+        and (one["first_seen"] >= week.start or one["state"] in ("open", "acknowledged"))
+    ]  # fmt: skip
+    return sorted(found, key=lambda one: (-rank(one["severity"]), one["first_seen"], one["alert_id"]))
+
+
+def _incident(one: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "severity": one["severity"], "title": one["title"] or one["rule_id"], "rule": one["rule_id"],
+        "about": ", ".join(str(part) for part in orjson.loads(one["alert_key"])), "tenant": one["tenant"],
+        "first_seen": instant(one["first_seen"]), "last_seen": instant(one["last_seen"]),
+        "count": one["count"], "state": one["state"], "owner": one["owner"],
+        "verdict": _VERDICT_NAMES.get(one["verdict_id"]), "comment": one["comment"],
+        "alert_id": one["alert_id"], "event": f"{one['engine_source']}#{one['engine_event']}",
+    }  # fmt: skip
+
+
+def _exception(one: Mapping[str, Any]) -> dict[str, Any]:
+    left_out = ("reviewed_at", "closed_at", "last_used", "newest")
+    return {name: value for name, value in one.items() if name not in left_out}
+
+
+def _rows(ledger: Ledger, size: int, statement: str, week: Period) -> list[dict[str, Any]]:
+    rows = ledger.query(size).trusted(statement, [week.start, week.end])
+    return [with_instants(row) for row in rows.to_pylist()]
+
+
+def _completeness(ledger: Ledger, week: Period, size: int) -> dict[str, Figure]:
+    timeline = SealedLog.of(ledger).timeline(size)
+    found = figures(
+        ledger, [before(week, "week", UTC), week], Choice(group="source"), timeline=timeline, at=size,
+        metrics=[BY_NAME["decision-log-completeness"]],
+    )  # fmt: skip
+    return {one.group: one for one in found if one.start == week.start and one.group is not None}
+
+
+def _sources(
+    ledger: Ledger, size: int, week: Period, alerts: Iterable[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    complete = _completeness(ledger, week, size)
+    missing = {row["source"]: row["missing"] for row in _rows(ledger, size, _MISSING, week)}
+    silences: dict[str, int] = defaultdict(int)
+    for one in alerts:
+        if one["rule_id"] == "silent-source" and _stands(one) and week.start <= one["first_seen"] < week.end:
+            silences[str(orjson.loads(one["alert_key"])[0])] += 1
+    found = _rows(ledger, size, _SOURCES, week)
+    known = {row["source"] for row in found}
+    found += [{"source": name, "events": 0, "first_seen": None, "last_seen": None}
+              for name in sorted(silences.keys() - known)]  # fmt: skip
+    for row in found:
+        figure = complete.get(row["source"])
+        row["complete"] = 0 if figure is None or figure.numerator is None else int(figure.numerator)
+        row["owing"] = 0 if figure is None or figure.denominator is None else int(figure.denominator)
+        # Without numbers in its events nothing can be said to be missing, nor that nothing is.
+        row["missing"] = missing.get(row["source"])
+        row["silences"] = silences[row["source"]]
+    return sorted(found, key=lambda row: row["source"])
+
+
+def _restated(ledger: Ledger, basis: Basis) -> list[dict[str, Any]]:
+    """Figures of the week before that differ now from those that its own report had."""
+    last_week = before(basis.week, "week", UTC)
+    try:
+        then = basis_of(ledger, last_week, basis.size)
+        if then.preliminary or not _came_late(ledger, last_week, then.size, basis.size):
+            return []
+        was = week_figures(ledger, last_week, then.size)
+    except UsageError:
+        return []  # it had no report, or what it was made of is gone
+    now = week_figures(ledger, last_week, basis.size)
+    return [
+        {"metric": name, "was": was[name][-1].value, "is": now[name][-1].value,
+         "sample_was": was[name][-1].sample, "sample_is": now[name][-1].sample}
+        for name in now
+        if (was[name][-1].value, was[name][-1].sample) != (now[name][-1].value, now[name][-1].sample)
+    ]  # fmt: skip
+
+
+def _came_late(ledger: Ledger, week: Period, start: int, end: int) -> bool:
+    """Whether entries [start, end) may hold events from before the end of `week`, or configurations."""
+    return any(
+        not isinstance(entry, Append) or any(parse_instant(ref.min_time) < week.end for ref in entry.segments)
+        for entry in SealedLog.of(ledger).parsed(start, end)
+    )
+
+
+def _listed(
+    ledger: Ledger, report: Mapping[str, Any], alerts: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Every event that the report names and that is still there, with the file of its proof."""
+    reasons: dict[str, str] = {}
+    for one in report["incidents"]:
+        why = f"alert {one['alert_id'][:12]}"
+        for event in (one["event"], *(alerts[one["alert_id"]]["evidence"] or [])[:MAX_EVIDENCE]):
+            reasons.setdefault(event, why)
+    for one in report["exceptions"]:
+        reasons.setdefault(one["opening"], f"exception {one['exception_id']}")
+    for one in report["top_denied"]:
+        reasons.setdefault(one["event"], "newest of those most denied")
+    query = ledger.query(report["counted_at"]["size"])
+    there = set(query.trusted(_THERE, [list(reasons)]).column(0).to_pylist())
+    # Numbered: names from events are nothing to build a path of.
+    return [
+        {"event": event, "why": why, "file": f"evidence/{number:04d}.json"}
+        for number, (event, why) in enumerate(
+            ((event, why) for event, why in reasons.items() if event in there), 1
+        )
+    ]
