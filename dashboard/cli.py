@@ -1,12 +1,14 @@
-"""Commands of the dashboard: report …."""
+"""Commands of the dashboard: dashboard, report …."""
 
 from __future__ import annotations
 
 import typer
 
+from dashboard.dashboard_cli import dashboard
 from dashboard.report_cli import report_app
 
 
 def register(program: typer.Typer) -> None:
     """Mount these commands on the program."""
+    program.command("dashboard")(dashboard)
     program.add_typer(report_app, name="report")

@@ -84,6 +84,10 @@ class Ledger:
             pins.keep_head(sealed.note, sealed.head)
         return cls(store, sealed, pinned, limits, pins, tenants=tenants)
 
+    def for_tenants(self, tenants: frozenset[str] | None) -> Ledger:
+        """The same ledger at the same checkpoint, opened for `tenants` (None: all) and closed apart."""
+        return Ledger(self.store, self.sealed, self._pinned, self.limits, self._pins, tenants=tenants)
+
     @property
     def state(self) -> LogState:
         """What the log says up to the checkpoint."""

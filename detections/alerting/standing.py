@@ -61,9 +61,9 @@ def alert_of(ledger: Ledger, alert_id: str) -> dict[str, Any]:
     raise UsageError(f"{said} {alert_id!r}.", "`decision-ledger alerts list` shows their ids.")
 
 
-def history_of(ledger: Ledger, alert_id: str) -> list[dict[str, Any]]:
+def history_of(ledger: Ledger, alert_id: str, *, at: int | None = None) -> list[dict[str, Any]]:
     """Every step of an alert, as it was sealed."""
-    rows: list[dict[str, Any]] = ledger.query().trusted(_HISTORY, [alert_id]).to_pylist()
+    rows: list[dict[str, Any]] = ledger.query(at).trusted(_HISTORY, [alert_id]).to_pylist()
     return rows
 
 

@@ -20,7 +20,11 @@ their statistics, one on an id by bloom filters.
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -68,6 +72,62 @@ class QueryLimits:
     result_bytes: int = 1 << 30
     batch_rows: int = 50_000
     threads: int | None = None
+
+
+class Stop:
+    """Ends the statements of one asker, those that run and those still to come; safe from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: list[duckdb.DuckDBPyConnection] = []
+        self._told = False
+
+    def now(self) -> None:
+        """Interrupt what runs; what is begun afterwards is refused."""
+        with self._lock:
+            if self._told:
+                return
+            self._told = True
+        if self._interrupted():
+            threading.Thread(target=self._again, name="stop", daemon=True).start()
+
+    def _again(self) -> None:
+        # An interruption that comes just before a statement starts is forgotten by its start.
+        while self._interrupted():
+            time.sleep(_INTERRUPTED_AGAIN_SECONDS)
+
+    def _interrupted(self) -> bool:
+        """Interrupt all that runs; whether anything did."""
+        with self._lock:
+            for cursor in self._running:
+                with contextlib.suppress(duckdb.Error):  # it ended by itself
+                    cursor.interrupt()
+            return bool(self._running)
+
+    def _begun(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        with self._lock:
+            if self._told:
+                raise UsageError("The query was stopped.", "Ask again.")
+            self._running.append(cursor)
+
+    def _ended(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        with self._lock:
+            if cursor in self._running:
+                self._running.remove(cursor)
+
+
+_INTERRUPTED_AGAIN_SECONDS: Final = 0.05
+_STOP: Final[ContextVar[Stop | None]] = ContextVar("stop", default=None)
+
+
+@contextlib.contextmanager
+def stopped_by(stop: Stop) -> Iterator[None]:
+    """Statements of this thread end when `stop` is told so."""
+    token = _STOP.set(stop)
+    try:
+        yield
+    finally:
+        _STOP.reset(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,25 +254,32 @@ class Query:
         self, cursor: duckdb.DuckDBPyConnection, text: str, params: Parameters, seconds: float | None
     ) -> pa.RecordBatchReader:
         milliseconds = 0 if seconds is None else max(1, int(seconds * 1_000))
+        stop = _STOP.get()
         try:
+            if stop is not None:
+                stop._begun(cursor)  # the two are one piece
             cursor.execute(f"SET SESSION max_execution_time = {milliseconds}")
             relation = cursor.sql(text, params=params)
             if relation is None:
                 raise UsageError("The statement gives no rows.", "Send a SELECT.")
             reader = relation.to_arrow_reader(self.limits.batch_rows)
         except (duckdb.Error, OSError, RuntimeError, ValueError) as error:
+            if stop is not None:
+                stop._ended(cursor)  # as above
             cursor.close()
             raise self._translated(error) from error
-        return pa.RecordBatchReader.from_batches(reader.schema, self._batches(cursor, reader))
+        return pa.RecordBatchReader.from_batches(reader.schema, self._batches(cursor, reader, stop))
 
     def _batches(
-        self, cursor: duckdb.DuckDBPyConnection, reader: pa.RecordBatchReader
+        self, cursor: duckdb.DuckDBPyConnection, reader: pa.RecordBatchReader, stop: Stop | None
     ) -> Iterator[pa.RecordBatch]:
         try:
             yield from reader
         except (duckdb.Error, OSError, pa.ArrowException) as error:
             raise self._translated(error) from error
         finally:
+            if stop is not None:
+                stop._ended(cursor)  # as above
             cursor.close()
 
     def _collect(self, reader: pa.RecordBatchReader, limit_bytes: int | None) -> pa.Table:

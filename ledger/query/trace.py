@@ -39,7 +39,8 @@ COLUMNS: Final = (
     "actor", "delegated_actor", "delegation", "action", "resource", "destination", "decision", "reason",
     "decision_ref", "policy_id", "policy_version", "policy_engine", "credential_id", "parent_credential_id",
     "credential_type", "audience", "scopes", "required_scopes", "grant_id", "approved_by", "exception_id",
-    "outcome", "target", "pep", "tenant", "resource_tenant",
+    "outcome", "target", "pep", "tenant", "resource_tenant", "session_id", "session_expires_at", "expires_at",
+    "alert_id",
 )  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""What pages show, as plain data: each function checks the right to it, asks a reading, draws nothing."""

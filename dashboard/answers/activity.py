@@ -1,0 +1,111 @@
+"""How much happened when: counts by quarter of an hour, made in one pass over a few columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import polars as pl
+
+from dashboard.access import Right
+from dashboard.answers.filters import Filters
+from dashboard.statements import Reading
+
+STEPS: Final = 160
+"""At most about so many steps of time in a picture."""
+_WIDTHS: Final = ("15m", "1h", "3h", "6h", "12h", "1d", "1w")
+_SECONDS: Final = {
+    "15m": 900,
+    "1h": 3_600,
+    "3h": 10_800,
+    "6h": 21_600,
+    "12h": 43_200,
+    "1d": 86_400,
+    "1w": 604_800,
+}
+_ACTIVITY: Final = """
+SELECT time_bucket(INTERVAL '15 minutes', time) AS slot, tenant, environment, source, kind, decision,
+       count(*) AS n
+FROM events WHERE kind NOT IN ('alert', 'case', 'access') GROUP BY ALL
+"""
+_NO_EVENTS: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """Counts by slot of 15 minutes, tenant, environment, source, kind and decision."""
+
+    counts: pl.DataFrame
+    events: int
+    first: datetime | None
+    last: datetime | None
+
+    def words(self, column: str) -> list[str]:
+        """The values of one of its columns, in order."""
+        return sorted(self.counts[column].drop_nulls().unique().to_list())
+
+    def chosen(self, filters: Filters) -> pl.DataFrame:
+        """The counts that filters leave; a time is cut to its quarter of an hour."""
+        found = self.counts
+        if filters.since is not None:
+            found = found.filter(
+                pl.col("slot")
+                >= filters.since.replace(minute=filters.since.minute // 15 * 15, second=0, microsecond=0)
+            )
+        if filters.until is not None:
+            found = found.filter(pl.col("slot") < filters.until)
+        for column, value in filters.equal:
+            if column in ("tenant", "environment", "source", "kind", "decision"):
+                found = found.filter(pl.col(column) == value)
+        return found
+
+    def decisions_over_time(self, filters: Filters) -> tuple[pl.DataFrame, str]:
+        """(time, decision, n) of decisions in even steps, and the width of one."""
+        found = self.chosen(filters).filter(pl.col("kind") == "decision")
+        width = _width(found)
+        stepped = (
+            found.with_columns(
+                pl.col("slot").dt.truncate(width).alias("time"), pl.col("decision").fill_null("none")
+            )
+            .group_by("time", "decision")
+            .agg(pl.col("n").sum())
+            .sort("time", "decision")
+        )
+        return stepped, width
+
+    def totals(self, filters: Filters) -> dict[str, int]:
+        """Events, decisions, denies and errors that filters leave."""
+        found = self.chosen(filters)
+        decisions = found.filter(pl.col("kind") == "decision")
+        by = dict(decisions.group_by("decision").agg(pl.col("n").sum()).iter_rows())
+        return {
+            "events": int(found["n"].sum()),
+            "decisions": int(decisions["n"].sum()),
+            "allow": by.get("allow", 0),
+            "deny": by.get("deny", 0),
+            "error": by.get("error", 0),
+        }
+
+
+def activity(reading: Reading) -> Activity:
+    """All that happened, in counts."""
+    reading.viewer.require(Right.OVERVIEW)
+    counts = pl.DataFrame(reading.rows(_ACTIVITY))
+    (row,) = reading.rows(
+        "SELECT count(*) AS n, min(time) AS first, max(time) AS last FROM events"
+    ).to_pylist()
+    return Activity(counts, row["n"], row["first"], row["last"])
+
+
+def sql_of_activity() -> str:
+    """The statement behind it."""
+    return _ACTIVITY.strip()
+
+
+def _width(found: pl.DataFrame) -> str:
+    if not len(found):
+        return "1h"
+    bounds: Any = found["slot"]
+    seconds = (bounds.max() - bounds.min()).total_seconds()
+    return next((width for width in _WIDTHS if seconds / _SECONDS[width] <= STEPS), _WIDTHS[-1])

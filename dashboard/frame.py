@@ -1,0 +1,281 @@
+"""What every page shares: its ledger and viewer, the filters, how it asks, and how tables and errors look."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import wraps
+from typing import Any, Final, ParamSpec, TypeVar
+
+import orjson
+import polars as pl
+import streamlit as st
+
+from dashboard.access import Forbidden, Right, Viewer, local_viewer
+from dashboard.answers.activity import Activity, activity
+from dashboard.answers.filters import RANGES, Filters, named_range
+from dashboard.pool import Pool
+from dashboard.settings import DashboardSettings
+from dashboard.statements import Question, Statements
+from dashboard.verifying import Verifier
+from dashboard.wording import literal, moment
+from ledger.errors import DamageError, LedgerError, NotALedger
+from ledger.format.manifest import Append, instant
+from ledger.query.engine import QueryLimits
+from ledger.reader import Ledger
+
+P = ParamSpec("P")
+T = TypeVar("T")
+MEMORY_BYTES: Final = 1 << 30
+POLL_SECONDS: Final = 0.1
+SHARED: Final = ("range", "tenant", "environment", "source", "at")
+"""Parts of a link that go along from page to page."""
+ANY: Final = "all"
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What one process holds for all of its sessions."""
+
+    settings: DashboardSettings
+    pool: Pool
+    statements: Statements
+    verifier: Verifier
+
+
+@st.cache_resource(show_spinner=False)
+def surroundings() -> Surroundings:
+    """The process's pool, statements and verifier."""
+    settings = DashboardSettings.from_environment()
+    pool = Pool(settings.ledger, settings.vkey, QueryLimits(memory_bytes=MEMORY_BYTES))
+    verifier = Verifier(pool)
+    verifier.repeat(settings.verify_minutes)
+    return Surroundings(settings, pool, Statements(pool), verifier)
+
+
+def viewer() -> Viewer:
+    """Who looks."""
+    return local_viewer()
+
+
+def pinned() -> int:
+    """The size of the log that this session reads on all pages: of its link, else the head it began with."""
+    head = surroundings().pool.newest().size
+    asked = st.query_params.get("at")
+    if asked is not None:
+        if asked.isdecimal() and 0 < int(asked) <= head:
+            return int(asked)
+        st.warning(f"The ledger cannot be read as of {literal(asked)} entries; this is its head, {head}.")
+        del st.query_params["at"]
+    at: int = st.session_state.setdefault("head", head)
+    return at
+
+
+def ask(question: Question[P, T], *args: P.args, **more: P.kwargs) -> T:
+    """The answer to a question, worked out beside the page; it ends when the page is left.
+
+    Raises as the question does.
+    """
+    own, who, at = surroundings(), viewer(), pinned()
+    kept = own.statements.kept(who, at, question, *args, **more)
+    if kept is not None:
+        found: T = kept
+        return found
+    asked = own.statements.ask(who, at, question, *args, **more)
+    place, begun = st.empty(), time.monotonic()
+    try:
+        while not asked.wait(POLL_SECONDS):
+            seconds = time.monotonic() - begun
+            if seconds > 0.5:  # what is quicker needs no word
+                # Drawing is also where streamlit ends a page that was left.
+                place.caption("Waiting for a free core…" if asked.waiting else f"Working, {seconds:.0f} s…")
+        answer: T = asked.future.result()
+        return answer
+    finally:
+        if not asked.done:
+            asked.stop()
+        place.empty()
+
+
+def page(title: str, right: Right) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """A page's frame: its title, banners of what is wrong, and errors as sentences with what to do."""
+
+    def framed(draw: Callable[[], None]) -> Callable[[], None]:
+        @wraps(draw)
+        def show() -> None:
+            st.title(title, anchor=False)
+            try:
+                viewer().require(right)
+                _banners()
+                draw()
+            except LedgerError as error:
+                _refusal(error)
+
+        return show
+
+    return framed
+
+
+def _refusal(error: LedgerError) -> None:
+    match error:
+        case Forbidden():
+            st.error(literal(error), icon=":material/lock:")
+        case NotALedger():
+            st.error(literal(error.message), icon=":material/error:")
+            st.caption("Make one, or start the dashboard with another place:")
+            st.code(
+                "decision-ledger init --origin example.org/agents\ndecision-ledger dashboard --ledger PLACE",
+                language="sh",
+            )
+        case DamageError():
+            st.error(f"The ledger is damaged\\. {literal(error)}", icon=":material/gpp_bad:")
+            st.code("decision-ledger verify", language="sh")
+        case _:
+            st.error(literal(error), icon=":material/error:")
+
+
+def empty_ledger(found: Activity) -> bool:
+    """Say what to do where there are no events; whether that is so."""
+    if found.events:
+        return False
+    st.info("The ledger holds no events yet\\. Bring some in:", icon=":material/inbox:")
+    st.code(
+        "decision-ledger ingest file decisions.jsonl --format native\n"
+        "decision-ledger ingest kafka --bootstrap HOST:PORT --topic TOPIC",
+        language="sh",
+    )
+    return True
+
+
+def filter_bar(found: Activity, *, sources: bool = True) -> Filters:
+    """The filters that stand in the same place on every page, and in its address."""
+    columns = st.columns(4 if sources else 3)
+    named = columns[0].selectbox("Time", [*RANGES], index=1, key="range", bind="query-params")
+    equal = []
+    for place, column in zip(columns[1:], ("tenant", "environment", "source"), strict=False):
+        words = [ANY, *found.words(column)]
+        label = {"tenant": "Tenant", "environment": "Environment", "source": "Source"}[column]
+        value = place.selectbox(label, words, key=column, bind="query-params")
+        if value and value != ANY:
+            equal.append((column, value))
+    since, until = named_range(named or "7 d", found.last) if found.last is not None else (None, None)
+    return Filters(since, until, tuple(equal))
+
+
+def everything() -> Activity:
+    """Counts of all that happened."""
+    return ask(activity)
+
+
+def shared_parameters(**more: str | None) -> dict[str, str]:
+    """The parameters of a link: what all pages share, and `more`."""
+    found = {name: st.query_params[name] for name in SHARED if name in st.query_params}
+    return {**found, **{name: value for name, value in more.items() if value is not None}}
+
+
+def as_rows(table: Any) -> list[dict[str, Any]]:
+    """Rows of an Arrow or polars table."""
+    if isinstance(table, list):
+        return table
+    rows: list[dict[str, Any]] = table.to_dicts() if isinstance(table, pl.DataFrame) else table.to_pylist()
+    return rows
+
+
+def sql_of(name: str, statement: str, params: Sequence[Any] = (), rows: Any = None) -> None:
+    """The statement behind a table or picture, one click away, with its rows as CSV and JSON."""
+    with st.expander(f"SQL of {name}", icon=":material/code:"):
+        st.code(statement, language="sql", wrap_lines=True)
+        if params:
+            st.caption("with " + ", ".join(literal(_shown(one)) for one in params))
+        if rows is not None:
+            download(name, rows)
+
+
+def download(name: str, rows: Any) -> None:
+    """Buttons that give rows as CSV and as JSON."""
+    held = as_rows(rows)
+    left, right, _ = st.columns([1, 1, 4])
+    key = f"download-{name}"
+    left.download_button(
+        "CSV", lambda: _csv(held), f"{name}.csv", "text/csv", key=f"{key}-csv", on_click="ignore"
+    )
+    right.download_button(
+        "JSON", lambda: _json(held), f"{name}.json", "application/json", key=f"{key}-json", on_click="ignore"
+    )
+
+
+def shown_of(shown: int, total: int, what: str = "rows") -> None:
+    """How many of how many there are."""
+    st.caption(f"{shown:,} of {total:,} {what}")
+
+
+def _shown(value: Any) -> str:
+    return moment(value) if isinstance(value, datetime) else str(value)
+
+
+def _json(rows: list[dict[str, Any]]) -> bytes:
+    plain = [
+        {name: instant(one) if isinstance(one, datetime) else one for name, one in row.items()}
+        for row in rows
+    ]
+    return orjson.dumps(plain, option=orjson.OPT_INDENT_2, default=str)
+
+
+def _csv(rows: list[dict[str, Any]]) -> bytes:
+    flat = [
+        {
+            name: instant(one)
+            if isinstance(one, datetime)
+            else orjson.dumps(one).decode()
+            if isinstance(one, list | dict)
+            else one
+            for name, one in row.items()
+        }
+        for row in rows
+    ]
+    out = io.BytesIO()
+    pl.DataFrame(flat, infer_schema_length=None).write_csv(out)
+    return out.getvalue()
+
+
+def _banners() -> None:
+    own = surroundings()
+    newest, at = own.pool.newest(), pinned()
+    verified = own.verifier.last
+    if verified is not None and not verified.ok:
+        st.error(
+            f"The ledger is damaged \\({len(verified.damage)} findings at entry {verified.size}\\)\\. "
+            "What is shown here is unverified; evidence and reports are refused\\.",
+            icon=":material/gpp_bad:",
+        )
+    if newest.size > at:
+        new = _new_events(newest, at)
+        if new:
+            left, right = st.columns([5, 1])
+            left.caption(f"{new:,} new events since this page was read, at entry {at}.")
+            if right.button("Refresh", icon=":material/refresh:", key="refresh"):
+                st.session_state["head"] = newest.size
+                if "at" in st.query_params:
+                    del st.query_params["at"]
+                st.rerun()
+
+
+def _new_events(newest: Ledger, at: int) -> int:
+    """Events that entries above `at` sealed; what people looked at does not count."""
+    from detections.sealed_log import SealedLog  # noqa: PLC0415  # only where there is something new
+
+    return sum(
+        sum(ref.rows - ref.kinds.get("access", 0) for ref in entry.segments)
+        for entry in SealedLog.of(newest).parsed(at, newest.size)
+        if isinstance(entry, Append)
+    )
+
+
+def each(rows: Sequence[T], columns: Mapping[str, Callable[[T], Any]]) -> pl.DataFrame:
+    """A table for people: one column per heading, each worked out from the row."""
+    return pl.DataFrame(
+        {heading: [make(row) for row in rows] for heading, make in columns.items()}, strict=False
+    )

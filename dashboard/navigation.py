@@ -1,0 +1,129 @@
+"""Which pages there are, who is offered which, and the search box above all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Final, NoReturn
+
+import streamlit as st
+
+from dashboard.access import Right
+from dashboard.frame import shared_parameters, surroundings, viewer
+from dashboard.wording import literal, moment
+from ledger.errors import LedgerError
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A page: its path in the address, title, icon, what is needed to see it; `listed` in the menu."""
+
+    path: str
+    title: str
+    icon: str
+    right: Right
+    listed: bool = True
+
+    def page(self) -> st.Page:
+        """As streamlit wants it."""
+        return st.Page(self._show, title=self.title, icon=f":material/{self.icon}:", url_path=self.path,
+                       default=self.path == "overview")  # fmt: skip
+
+    @property
+    def _show(self) -> Callable[[], None]:
+        def show() -> None:
+            import_module(f"dashboard.views.{self.path}").show()
+
+        show.__name__ = self.path
+        return show
+
+
+_ICON: Final = Path(__file__).with_name("icon.svg")
+_STYLE: Final = "<style>[data-testid=stMainBlockContainer] { padding-top: 2.5rem; }</style>"
+PLACES: Final = (
+    Place("overview", "Overview", "dashboard", Right.OVERVIEW),
+    Place("alerts", "Alerts", "notifications", Right.ROWS),
+    Place("alert", "Alert", "notification_important", Right.ROWS, listed=False),
+    Place("decisions", "Decisions", "rule", Right.ROWS),
+    Place("event", "Event", "article", Right.ROWS, listed=False),
+    Place("trace", "Trace", "account_tree", Right.ROWS),
+    Place("identities", "Identities", "hub", Right.ROWS),
+    Place("exceptions", "Exceptions", "event_busy", Right.ROWS),
+    Place("sql", "SQL", "code", Right.ROWS),
+    Place("integrity", "Integrity", "verified_user", Right.INTEGRITY),
+    Place("weekly", "Weekly report", "summarize", Right.OVERVIEW),
+    Place("search", "Search", "search", Right.ROWS, listed=False),
+)  # fmt: skip
+BOUND: Final = frozenset({"range", "tenant", "environment", "source", "field", "value", "trace", "q"})
+"""Parameters that are a widget's, on the page that they lead to."""
+BY_PATH: Final = {place.path: place for place in PLACES}
+
+
+def link(path: str, label: str, *, icon: str | None = None, **parameters: str | None) -> None:
+    """A link to a page that keeps the filters and the pin; `label` is shown as text."""
+    st.page_link(
+        BY_PATH[path].page(), label=literal(label), icon=icon, query_params=shared_parameters(**parameters)
+    )
+
+
+def go(path: str, **parameters: str) -> NoReturn:
+    """Leave for another page at once, before what it shows is drawn here."""
+    for name, value in parameters.items():
+        if name in BOUND:
+            # Streamlit lets nobody but the widget write its part of the address.
+            st.session_state[name] = value
+    st.switch_page(
+        BY_PATH[path].page(),
+        query_params={name: one for name, one in parameters.items() if name not in BOUND},
+    )
+
+
+def show() -> None:
+    """One run of the app."""
+    # A symbol of the name would be fetched from elsewhere.
+    st.set_page_config("Decision Ledger", _ICON, layout="wide")
+    st.html(_STYLE)
+    who = viewer()
+    offered = [place for place in PLACES if who.may(place.right)]
+    current = st.navigation([place.page() for place in offered], position="hidden")
+    with st.sidebar:
+        st.markdown("**Decision Ledger**")
+        if who.may(Right.ROWS):
+            _search_box()
+        for place in offered:
+            if place.listed:
+                st.page_link(place.page(), query_params=shared_parameters())
+        _badge()
+        st.caption(f"Reading as {literal(who.user)}\\. Times are UTC\\.")
+        if who.user == "local":
+            st.caption("Nobody signs in: this dashboard serves this machine alone\\.")
+    current.run()
+
+
+def _search_box() -> None:
+    with st.form("search-box", border=False):
+        text = st.text_input("Search", placeholder="any id, address, agent or ticket", key="search-text")
+        if st.form_submit_button("Search", width="stretch") and text.strip():
+            go("search", q=text.strip())
+
+
+def _badge() -> None:
+    """Whether the ledger is verified, by our own last run."""
+    own = surroundings()
+    last = own.verifier.last
+    try:
+        size = own.pool.newest().size
+    except LedgerError:
+        return
+    if own.verifier.running and last is None:
+        st.badge("being verified", icon=":material/hourglass_top:", color="gray")
+    elif last is None:
+        st.badge("not verified", icon=":material/help:", color="gray")
+    elif last.ok:
+        st.badge(f"verified to entry {last.size:,}", icon=":material/verified:", color="green")
+        behind = f", {size - last.size:,} entries since" if size > last.size else ""
+        st.caption(f"{literal(moment(last.when))}{behind}, by no witness")
+    else:
+        st.badge(f"damaged, {len(last.damage)} findings", icon=":material/gpp_bad:", color="red")

@@ -1,0 +1,156 @@
+"""Alerts: what needs a look, by whom, since when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from dashboard import charts
+from dashboard.access import Right
+from dashboard.answers.alerts import STATES, per_day, queue
+from dashboard.frame import ask, download, each, empty_ledger, everything, page, shown_of
+from dashboard.navigation import link
+from dashboard.wording import SEVERITIES, literal, short_id
+
+ANY = "all"
+BY = {"none": None, "rule": "rule_id", "about": "about", "tenant": "tenant"}
+
+
+@page("Alerts", Right.ROWS)
+def show() -> None:
+    """Draw it."""
+    if empty_ledger(everything()):
+        return
+    alerts = ask(queue)
+    place = st.container()
+    chosen = _filtered(alerts)
+    place.markdown(literal(_sentence(alerts)))
+    if not alerts:
+        st.info("No rule has fired\\. Rules look at every commit while this runs:")
+        st.code("decision-ledger detect run", language="sh")
+        return
+    days = per_day(chosen)
+    if len(days):
+        st.altair_chart(
+            charts.alerts_per_day(days),
+            width="stretch",
+            alt=f"{len(chosen)} alerts by the day they were first seen, by severity",
+        )
+    group = st.session_state.get("by")
+    if group and group != "none":
+        _groups(chosen, group)
+    _table(chosen, len(alerts))
+
+
+def _sentence(alerts: list[dict[str, Any]]) -> str:
+    waiting = [one for one in alerts if one["state"] == "open"]
+    grave = sum(one["severity"] in ("critical", "high") for one in waiting)
+    unowned = sum(one["owner"] is None for one in waiting)
+    return f"{len(waiting)} open, {grave} of them high or critical, {unowned} without an owner."
+
+
+def _filtered(alerts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    columns = st.columns(5)
+    state = columns[0].selectbox("State", ["open", *STATES[1:], ANY], key="state", bind="query-params")
+    severity = columns[1].selectbox("Severity", [ANY, *SEVERITIES], key="severity", bind="query-params")
+    rule = columns[2].selectbox(
+        "Rule", [ANY, *sorted({one["rule_id"] for one in alerts})], key="rule", bind="query-params"
+    )
+    owner = columns[3].selectbox(
+        "Owner",
+        [ANY, "unowned", *sorted({one["owner"] for one in alerts if one["owner"]})],
+        key="owner",
+        bind="query-params",
+    )
+    columns[4].selectbox("Group by", [*BY], key="by", bind="query-params")
+    return [
+        one
+        for one in alerts
+        if state in (ANY, one["state"])
+        and severity in (ANY, one["severity"])
+        and rule in (ANY, one["rule_id"])
+        and (owner in (ANY, one["owner"]) or (owner == "unowned" and one["owner"] is None))
+    ]
+
+
+def _groups(alerts: list[dict[str, Any]], by: str) -> None:
+    column = BY[by]
+    counted: dict[str, list[dict[str, Any]]] = {}
+    for one in alerts:
+        counted.setdefault(str(one[column] or "none") if column else "", []).append(one)
+    rows = sorted(counted.items(), key=lambda pair: (-len(pair[1]), pair[0]))
+    st.dataframe(
+        each(
+            rows,
+            {
+                by: lambda pair: pair[0],
+                "alerts": lambda pair: len(pair[1]),
+                "open": lambda pair: sum(bool(one["state"] == "open") for one in pair[1]),
+                "worst": lambda pair: SEVERITIES.get(pair[1][0]["severity"]),
+                "events": lambda pair: sum(one["count"] or 0 for one in pair[1]),
+            },
+        ),
+        hide_index=True,
+        alt=f"Alerts by {by}",
+    )
+
+
+def _table(alerts: list[dict[str, Any]], total: int) -> None:
+    if not alerts:
+        st.info("No alert meets these filters\\.")
+        return
+    table = st.dataframe(
+        each(
+            alerts,
+            {
+                "severity": lambda one: SEVERITIES.get(one["severity"], one["severity"]),
+                "what": lambda one: one["title"] or one["rule_id"],
+                "about": lambda one: one["about"],
+                "events": lambda one: one["count"],
+                "state": lambda one: one["state"],
+                "engine": lambda one: one["engine_state"],
+                "owner": lambda one: one["owner"] or "unowned",
+                "last seen (UTC)": lambda one: f"{one['last_seen']:%Y-%m-%d %H:%M}",
+                "tenant": lambda one: one["tenant"] or "–",
+                "alert": lambda one: short_id(one["alert_id"]),
+            },
+        ),
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="multi-row",
+        key="queue",
+        alt="The queue of alerts, the gravest and newest first",
+    )
+    shown_of(len(alerts), total, "alerts")
+    for number in table.selection.rows[:10]:
+        one = alerts[number]
+        link(
+            "alert",
+            f"Open: {one['title'] or one['rule_id']}, {one['about']}",
+            icon=":material/open_in_full:",
+            id=one["alert_id"],
+        )
+    with st.expander("The same in the shell", icon=":material/code:"):
+        st.code("decision-ledger alerts list --status all", language="sh")
+        download("alerts", [{name: one[name] for name in _EXPORTED} for one in alerts])
+
+
+_EXPORTED = (
+    "alert_id",
+    "rule_id",
+    "alert_key",
+    "severity",
+    "count",
+    "first_seen",
+    "last_seen",
+    "engine_state",
+    "state",
+    "owner",
+    "verdict_id",
+    "tenant",
+    "environment",
+    "actor",
+    "delegated_actor",
+    "trace_id",
+)

@@ -1,0 +1,165 @@
+"""Integrity: is everything that was sealed still what was sealed, and did everything arrive?"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard.access import Right
+from dashboard.answers.integrity import completeness, configurations, dead_letters, head
+from dashboard.frame import ask, each, page, surroundings, viewer
+from dashboard.wording import literal, moment, short_id, size_text
+
+
+@page("Integrity", Right.INTEGRITY)
+def show() -> None:
+    """Draw it."""
+    found = ask(head)
+    place = st.container()
+    _verification()
+    place.markdown(literal(_sentence()))
+    st.subheader("Checkpoint", anchor=False)
+    columns = st.columns(4)
+    columns[0].metric("Entries", f"{found['size']:,}", border=True)
+    columns[1].metric("Files", f"{found['files']:,}", border=True)
+    columns[2].metric("Size", size_text(found["bytes"]), border=True)
+    columns[3].metric("Newest entry", f"{found['clock']:%m-%d %H:%M} UTC", border=True)
+    st.code(f"{found['origin']}\n{found['size']}\n{found['root']}\n{found['vkey']}", language=None)
+    st.caption("Witnesses: none is configured\\. Retention runs and holds: none is recorded\\.")
+    _completeness()
+    _configurations()
+    if viewer().may(Right.DEAD_LETTERS):
+        _dead_letters()
+
+
+def _sentence() -> str:
+    last = surroundings().verifier.last
+    if last is None:
+        return "Not verified by this dashboard yet."
+    if last.ok:
+        return f"Everything sealed up to entry {last.size:,} was as it was sealed, {moment(last.when)}."
+    return f"Damaged: {len(last.damage)} findings, {moment(last.when)}."
+
+
+@st.fragment(run_every=1.0)
+def _progress() -> None:
+    verifier = surroundings().verifier
+    done, of = verifier.progress
+    if verifier.running:
+        st.progress(done / of if of else 0.0, text=f"verifying, {done:,} of {of:,} files")
+    else:
+        st.rerun()
+
+
+def _verification() -> None:
+    verifier = surroundings().verifier
+    if st.button("Verify everything now", icon=":material/verified_user:", disabled=verifier.running):
+        verifier.start()
+        st.rerun()
+    if verifier.running:
+        _progress()
+    if verifier.failure:
+        st.error(literal(verifier.failure))
+    last = verifier.last
+    if last is None:
+        return
+    for findings, word in ((last.damage, "damage"), (last.listed, "noted, no damage")):
+        if findings:
+            st.dataframe(
+                each(
+                    findings,
+                    {
+                        "what": lambda one: one.kind,
+                        "where": lambda one: one.where,
+                        "finding": lambda one: one.message,
+                    },
+                ),
+                hide_index=True,
+                alt=f"Findings: {word}",
+            )
+
+
+def _completeness() -> None:
+    st.subheader("Did everything arrive?", anchor=False)
+    found = ask(completeness)
+    st.caption(
+        literal(
+            f"Everything that sources had sent by {moment(found['settle_clock'])} was read; "
+            f"the ledger's clock is at {moment(found['ledger_clock'])}."
+        )
+    )
+    st.dataframe(
+        each(
+            found["sources"],
+            {
+                "source": lambda row: row["source"],
+                "events": lambda row: row["events"],
+                "missing": lambda row: "not provable" if row["missing"] is None else f"{row['missing']:,}",
+                "provable": lambda row: row["provable"],
+                "first": lambda row: moment(row["first_seen"]),
+                "last": lambda row: moment(row["last_seen"]),
+            },
+        ),
+        hide_index=True,
+        alt="Sources, with what is missing by their own numbers",
+    )
+    st.dataframe(
+        each(
+            found["partitions"],
+            {
+                "topic": lambda row: row["topic"],
+                "partition": lambda row: row["partition"],
+                "read up to": lambda row: row["next"],
+                "lost unread": lambda row: row["lost"],
+                "state": lambda row: row["state"],
+            },
+        ),
+        hide_index=True,
+        alt="Partitions, with how far each was read",
+    )
+
+
+def _configurations() -> None:
+    st.subheader("Sealed configurations", anchor=False)
+    rows = ask(configurations)
+    if not rows:
+        st.caption("None\\. Rules that come with the product are used; `config load` seals your own\\.")
+        return
+    st.dataframe(
+        each(
+            rows,
+            {
+                "entry": lambda row: row["entry"],
+                "time": lambda row: moment(row["time"]),
+                "name": lambda row: row["name"],
+                "SHA-256": lambda row: short_id(row["sha256"]),
+            },
+        ),
+        hide_index=True,
+        alt="Sealed configurations, the newest first",
+    )
+
+
+def _dead_letters() -> None:
+    st.subheader("Dead letters", anchor=False)
+    found = ask(dead_letters)
+    if not found["counts"]:
+        st.caption("None: every message was read\\.")
+        return
+    st.text(", ".join(f"{row['n']:,} {row['status']}" for row in found["counts"]))
+    st.dataframe(
+        each(
+            found["rows"],
+            {
+                "time": lambda row: moment(row["time"]),
+                "status": lambda row: row["status"],
+                "reason": lambda row: row["reason"],
+                "field": lambda row: row["field"],
+                "topic": lambda row: row["topic"],
+                "offset": lambda row: row["record_offset"],
+                "payload": lambda row: (row["payload"] or "")[:400],
+            },
+        ),
+        hide_index=True,
+        alt="Messages that were set aside, the newest first",
+    )
+    st.code("decision-ledger deadletters list", language="sh")

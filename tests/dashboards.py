@@ -1,0 +1,63 @@
+"""A real dashboard for tests: the command as a process on an ephemeral port, over a made ledger."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+START_SECONDS = 90
+
+
+@contextmanager
+def serving(ledger: Path | str, *arguments: str, home: Path) -> Iterator[str]:
+    """The address of a dashboard; it is ended, and its last words looked at, afterwards."""
+    log = home / "dashboard.log"
+    environment = {
+        **os.environ,
+        "XDG_CONFIG_HOME": str(home / "config"),
+        "XDG_CACHE_HOME": str(home / "cache"),
+    }
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "decision_ledger", "--json", "--ledger", str(ledger), "dashboard",
+             "--listen", "127.0.0.1:0", *arguments],
+            stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=Path(__file__).parents[1],
+        )  # fmt: skip
+    try:
+        yield _address(process, log)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    said = log.read_text()
+    assert "Traceback" not in said, said[-6_000:]
+
+
+def _address(process: subprocess.Popen[bytes], log: Path) -> str:
+    import httpx
+
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until:
+        found = re.search(r"^\{.*\}$", log.read_text(), flags=re.MULTILINE)
+        if process.poll() is not None:
+            raise AssertionError(log.read_text())
+        if found:
+            url: str = json.loads(found[0])["url"]
+            try:
+                if httpx.get(f"{url}/_stcore/health", timeout=2).status_code == 200:
+                    return url
+            except httpx.TransportError:
+                pass
+        time.sleep(0.1)  # the process opens its port when it is ready; there is nothing to wait on
+    raise AssertionError(f"no dashboard after {START_SECONDS} s: {log.read_text()}")
