@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,6 +22,13 @@ def dashboard(
             help="Verify everything sealed at the start and every so many minutes; 0: never.", min=0
         ),
     ] = 60,
+    intake: Annotated[
+        str | None,
+        typer.Option(help="Where what people do is handed to: the address of `ingest http --people`."),
+    ] = None,
+    intake_token_file: Annotated[
+        Path | None, typer.Option(help="A file with the token that this intake asks for.")
+    ] = None,
     trace_url: Annotated[
         str | None, typer.Option(help="Where a trace opens in your tracing tool; {trace_id} stands in it.")
     ] = None,
@@ -46,7 +54,22 @@ def dashboard(
         raise UsageError(
             f"{trace_url!r} is no address of traces.", "Write it as https://traces.example/trace/{trace_id}."
         )
+    if (intake is None) != (intake_token_file is None):
+        raise UsageError("An intake needs its token.", "Give --intake and --intake-token-file together.")
+    if intake is not None and intake_token_file is not None:
+        from dashboard.handing_over import check_address, read_token
+
+        check_address(intake)
+        read_token(intake_token_file)
     port = free_port(host, port)
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     answer({"url": url}, f"The dashboard is at {url} until Ctrl-C; nobody signs in.", as_json)
-    serve(DashboardSettings(ledger_url(ledger), vkey, verify_every, trace_url), host, port)
+    settings = DashboardSettings(
+        ledger_url(ledger),
+        vkey,
+        verify_every,
+        intake,
+        None if intake_token_file is None else str(intake_token_file),
+        trace_url,
+    )
+    serve(settings, host, port)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
+from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
 import orjson
@@ -17,6 +18,8 @@ import streamlit as st
 from dashboard.access import Forbidden, Right, Viewer, local_viewer
 from dashboard.answers.activity import Activity, activity
 from dashboard.answers.filters import RANGES, Filters, named_range
+from dashboard.handing_over import Intake, read_token
+from dashboard.people import access, again
 from dashboard.pool import Pool
 from dashboard.settings import DashboardSettings
 from dashboard.statements import Question, Statements
@@ -44,6 +47,7 @@ class Surroundings:
     pool: Pool
     statements: Statements
     verifier: Verifier
+    intake: Intake | None
 
 
 @st.cache_resource(show_spinner=False)
@@ -53,7 +57,10 @@ def surroundings() -> Surroundings:
     pool = Pool(settings.ledger, settings.vkey, QueryLimits(memory_bytes=MEMORY_BYTES))
     verifier = Verifier(pool)
     verifier.repeat(settings.verify_minutes)
-    return Surroundings(settings, pool, Statements(pool), verifier)
+    intake = None
+    if settings.intake is not None and settings.intake_token_file is not None:
+        intake = Intake(settings.intake, read_token(Path(settings.intake_token_file)))
+    return Surroundings(settings, pool, Statements(pool), verifier, intake)
 
 
 def viewer() -> Viewer:
@@ -63,14 +70,18 @@ def viewer() -> Viewer:
 
 def pinned() -> int:
     """The size of the log that this session reads on all pages: of its link, else the head it began with."""
-    head = surroundings().pool.newest().size
+    pool = surroundings().pool
+    if "head" not in st.session_state:
+        # Who begins sees what is newest, such as what they decided a moment ago.
+        st.session_state["head"] = pool.newest(look=True).size
+    head = pool.newest().size
     asked = st.query_params.get("at")
     if asked is not None:
         if asked.isdecimal() and 0 < int(asked) <= head:
             return int(asked)
         st.warning(f"The ledger cannot be read as of {literal(asked)} entries; this is its head, {head}.")
         del st.query_params["at"]
-    at: int = st.session_state.setdefault("head", head)
+    at: int = st.session_state["head"]
     return at
 
 
@@ -109,6 +120,7 @@ def page(title: str, right: Right) -> Callable[[Callable[[], None]], Callable[[]
             st.title(title, anchor=False)
             try:
                 viewer().require(right)
+                _note_view()
                 _banners()
                 draw()
             except LedgerError as error:
@@ -117,6 +129,58 @@ def page(title: str, right: Right) -> Callable[[Callable[[], None]], Callable[[]
         return show
 
     return framed
+
+
+def _note_view() -> None:
+    """Have it recorded that somebody looks at this page in this state; once, however often it is drawn."""
+    intake = surroundings().intake
+    state = (here(), tuple(sorted(st.query_params.items())))
+    if intake is None or st.session_state.get("noted") == state:
+        return
+    intake.looked(access(viewer().user, "view", here(), pinned(), dict(st.query_params)))
+    st.session_state["noted"] = state
+
+
+def here() -> str:
+    """The path of the page that is shown."""
+    path: str = st.session_state.get("path", "overview")
+    return path
+
+
+def taken_along(action: str, what: str, make: Callable[[], bytes]) -> Callable[[], bytes]:
+    """What a download gives: made once it is recorded, durably and first, that somebody takes it along.
+
+    Called while the page is drawn: when the button is pressed there is no page to ask who presses it.
+    """
+    intake, who = surroundings().intake, viewer()
+    event = access(who.user, action, here(), pinned(), {**st.query_params, "what": what})
+
+    def taken() -> bytes:
+        if intake is not None:
+            # Raises where it cannot be recorded: then nothing is handed out.
+            intake.hand_over([again(event)])
+        return make()
+
+    return taken
+
+
+def hand_over(event: dict[str, Any]) -> bool:
+    """Hand over what a person did; whether it is durable. Where not, the page says why."""
+    intake = surroundings().intake
+    if intake is None:
+        st.error("This dashboard only reads: it was started without `--intake`\\.")
+        return False
+    try:
+        intake.hand_over([event])
+    except LedgerError as error:
+        st.error(literal(error), icon=":material/cloud_off:")
+        return False
+    return True
+
+
+def writable() -> bool:
+    """Whether what people do can be saved at all."""
+    return surroundings().intake is not None
 
 
 def _refusal(error: LedgerError) -> None:
@@ -200,10 +264,20 @@ def download(name: str, rows: Any) -> None:
     left, right, _ = st.columns([1, 1, 4])
     key = f"download-{name}"
     left.download_button(
-        "CSV", lambda: _csv(held), f"{name}.csv", "text/csv", key=f"{key}-csv", on_click="ignore"
+        "CSV",
+        taken_along("export", f"{name} as CSV, {len(held)} rows", lambda: _csv(held)),
+        f"{name}.csv",
+        "text/csv",
+        key=f"{key}-csv",
+        on_click="ignore",
     )
     right.download_button(
-        "JSON", lambda: _json(held), f"{name}.json", "application/json", key=f"{key}-json", on_click="ignore"
+        "JSON",
+        taken_along("export", f"{name} as JSON, {len(held)} rows", lambda: _json(held)),
+        f"{name}.json",
+        "application/json",
+        key=f"{key}-json",
+        on_click="ignore",
     )
 
 

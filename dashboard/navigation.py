@@ -49,11 +49,13 @@ PLACES: Final = (
     Place("decisions", "Decisions", "rule", Right.ROWS),
     Place("event", "Event", "article", Right.ROWS, listed=False),
     Place("trace", "Trace", "account_tree", Right.ROWS),
+    Place("cases", "Cases", "work", Right.ROWS),
     Place("identities", "Identities", "hub", Right.ROWS),
     Place("exceptions", "Exceptions", "event_busy", Right.ROWS),
     Place("sql", "SQL", "code", Right.ROWS),
     Place("integrity", "Integrity", "verified_user", Right.INTEGRITY),
     Place("weekly", "Weekly report", "summarize", Right.OVERVIEW),
+    Place("audit", "Who looked", "visibility", Right.ACCESS_AUDIT),
     Place("search", "Search", "search", Right.ROWS, listed=False),
 )  # fmt: skip
 BOUND: Final = frozenset({"range", "tenant", "environment", "source", "field", "value", "trace", "q"})
@@ -88,6 +90,7 @@ def show() -> None:
     who = viewer()
     offered = [place for place in PLACES if who.may(place.right)]
     current = st.navigation([place.page() for place in offered], position="hidden")
+    st.session_state["path"] = current.url_path or "overview"
     with st.sidebar:
         st.markdown("**Decision Ledger**")
         if who.may(Right.ROWS):
@@ -99,6 +102,8 @@ def show() -> None:
         st.caption(f"Reading as {literal(who.user)}\\. Times are UTC\\.")
         if who.user == "local":
             st.caption("Nobody signs in: this dashboard serves this machine alone\\.")
+        if surroundings().intake is None:
+            st.caption("It only reads: what you look at is not recorded, and nothing can be decided here\\.")
     current.run()
 
 

@@ -17,6 +17,9 @@ class DashboardSettings:
     ledger: str
     vkey: str | None = None
     verify_minutes: int = 60
+    intake: str | None = None
+    """Where what people do is handed to."""
+    intake_token_file: str | None = None
     trace_url: str | None = None
     """The address of a trace in the tracing tool, with {trace_id} in it."""
 

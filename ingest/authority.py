@@ -19,10 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ingest.decoded import Decoded, Limits, Verdict
 from ingest.rows import keep_unknown
-from ledger.events import ARROW_SCHEMA, DEFAULT_CLASS, KINDS, RESERVED_KINDS
+from ledger.events import ARROW_SCHEMA, DASHBOARD_SOURCE, DEFAULT_CLASS, KINDS, RESERVED_KINDS
 
 OWN_SOURCE: Final = "decision-ledger"
 """The name that our own writers go by."""
+PEOPLE_KINDS: Final = frozenset({"alert", "case", "review", "access"})
+"""What people at the dashboard do."""
+TRIAGE_OUTCOMES: Final = ("acknowledged", "resolved", "dismissed", "reopened")
+_TRIAGE_STEP: Final = r"^[0-9a-f]{32}/t/[0-9a-f]{32}$"
 _UNKNOWN_RETENTION: Final = "unknown.retention"
 
 
@@ -41,14 +45,20 @@ class Intake(BaseModel):
     """Sources whose principals are agents whatever their names say; for rules and metrics."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the adapter."""
+    people: bool = False
+    """Takes what people at the dashboard do, in its name, and nothing else; of alerts only triage."""
 
     def may_deliver_kind(self, kind: str) -> bool:
         """Whether events of this kind are accepted; those of our own writers never are."""
+        if self.people:
+            return kind in PEOPLE_KINDS
         return kind in self.kinds and kind not in RESERVED_KINDS
 
     def may_deliver_source(self, source: str) -> bool:
         """Whether events of this source are accepted."""
-        if source == OWN_SOURCE or not _matches(source, self.sources):
+        if self.people:
+            return source == DASHBOARD_SOURCE
+        if source in (OWN_SOURCE, DASHBOARD_SOURCE) or not _matches(source, self.sources):
             return False
         return source in self.sources or not _matches(source, self.claimed_by_others)
 
@@ -72,6 +82,10 @@ def apply(decoded: Decoded, intake: Intake, limits: Limits | None = None) -> Dec
         if foreign:
             found = pc.is_in(values, value_set=pa.array(foreign, pa.string()))
             _note(refused, decoded, found, field, reason)
+    if intake.people:
+        _note(
+            refused, decoded, _no_triage(events), "outcome", "this intake takes no alerts but steps of triage"
+        )
     if refused:
         decoded = _without(decoded, refused)
     classes = pa.array(sorted(intake.retention_classes | {DEFAULT_CLASS}), pa.string())
@@ -79,6 +93,18 @@ def apply(decoded: Decoded, intake: Intake, limits: Limits | None = None) -> Dec
     if pc.any(asked).as_py():
         decoded = _demoted(decoded, _positions(asked), limits or Limits())
     return decoded
+
+
+def _no_triage(events: pa.Table) -> pa.ChunkedArray:
+    """Which rows are alerts and no step of triage: an engine's alone may say that something was found."""
+    step = pc.and_(
+        pc.match_substring_regex(events["event_id"], _TRIAGE_STEP),
+        pc.is_in(events["outcome"], value_set=pa.array(TRIAGE_OUTCOMES, pa.string())),
+    )
+    named = pc.fill_null(
+        pc.equal(pc.utf8_slice_codeunits(events["event_id"], 0, 32), events["alert_id"]), False
+    )  # as above
+    return pc.and_(pc.equal(events["kind"], "alert"), pc.invert(pc.and_(step, named)))
 
 
 def _positions(found: pa.ChunkedArray) -> list[int]:
@@ -89,7 +115,7 @@ def _note(
     refused: dict[int, Verdict], decoded: Decoded, found: pa.ChunkedArray, field: str, reason: str
 ) -> None:
     rows = _positions(found)
-    parts = decoded.events["part"].take(pa.array(rows)).to_pylist()
+    parts = decoded.events["part"].take(pa.array(rows, pa.int64())).to_pylist()
     batches = set(decoded.message[1:][np.diff(decoded.message) == 0].tolist())
     for row, part in zip(rows, parts, strict=True):
         message = int(decoded.message[row])

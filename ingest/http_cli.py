@@ -41,6 +41,12 @@ def ingest_http(
         Path | None,
         typer.Option("--spool", help="Where messages wait, on a local disk; else beside the ledger."),
     ] = None,
+    people: Annotated[
+        bool,
+        typer.Option(
+            "--people", help="Take what people at the dashboard do, and nothing else; needs a token."
+        ),
+    ] = False,
     format_: FormatOption = "native",
     intake: IntakeOption = None,
     writer_name: WriterOption = None,
@@ -56,7 +62,7 @@ def ingest_http(
     Example: decision-ledger ingest http --listen 127.0.0.1:8088 --token-file tokens.txt
     """
     from ingest.adapters import adapter
-    from ingest.intakes import read_intake
+    from ingest.intakes import of_people, read_intake
     from ingest.pipeline import Pace
     from ingest.sources.http.listener import Listener
     from ingest.sources.http.source import SpoolSource, key_of
@@ -68,10 +74,15 @@ def ingest_http(
         raise UsageError(
             f"{host} can be reached by others, and anybody could send.", "Give tokens with --token-file."
         )
-    settings = read_intake(intake, "http")
+    if people and (not tokens or intake is not None or format_ != "native"):
+        raise UsageError(
+            "An intake of what people do takes native events, has no settings and asks for a token.",
+            "Give --token-file, and neither --format nor --intake.",
+        )
+    settings = of_people() if people else read_intake(intake, "http")
     reader = adapter(format_, settings.options)
     writer = open_writer(ledger, key, writer_name)
-    kept = Spool(spool or _default_spool(ledger))
+    kept = Spool(spool or _default_spool(ledger, ".people.spool" if people else ".spool"))
     try:
         listener = Listener(kept, host, port, tokens)
         found = writer.position(key_of(kept))
@@ -111,9 +122,9 @@ def _tokens(path: Path | None) -> list[str]:
     return tokens
 
 
-def _default_spool(ledger: str | None) -> Path:
+def _default_spool(ledger: str | None, suffix: str) -> Path:
     folder = local_folder(ledger_url(ledger))
     if folder is None:
         raise UsageError("A remote ledger needs a local place for the spool.", "Name it with --spool.")
     resolved = folder.resolve()
-    return resolved.with_name(resolved.name + ".spool")
+    return resolved.with_name(resolved.name + suffix)

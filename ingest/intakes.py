@@ -67,6 +67,11 @@ def read_intake(path: Path | None, name: str) -> IntakeSettings:
         raise UsageError(f"The intake file {path} is not valid at {where}: {first['msg']}.") from None
 
 
+def of_people() -> IntakeSettings:
+    """The intake of what people at the dashboard do."""
+    return IntakeSettings(Intake(name="people", people=True))
+
+
 def check_classes(settings: IntakeSettings, known: Collection[str]) -> None:
     """Raises UsageError where the intake permits a retention class that the ledger does not have.
 

@@ -235,6 +235,8 @@ FIELD_NAMES: Final = tuple(field.name for field in FIELDS)
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
 RESERVED_KINDS: Final = frozenset({"alert", "case", "access"})
 """Kinds that come only from our own writers."""
+DASHBOARD_SOURCE: Final = "decision-ledger/dashboard"
+"""The source of what people do at the dashboard: triage, cases, reviews, and what they looked at."""
 COORDINATES: Final = ("topic", "topic_id", "partition", "record_offset", "part")
 """Set by ingest, never by a sender."""
 COLLECTOR: Final = (*COORDINATES, "raw", "nonce", "conflict")

@@ -61,3 +61,32 @@ def _address(process: subprocess.Popen[bytes], log: Path) -> str:
                 pass
         time.sleep(0.1)  # the process opens its port when it is ready; there is nothing to wait on
     raise AssertionError(f"no dashboard after {START_SECONDS} s: {log.read_text()}")
+
+
+@contextmanager
+def taking(ledger: Path, home: Path) -> Iterator[list[str]]:
+    """An intake of what people do, over a ledger; the dashboard's arguments to hand over to it."""
+    token = home / "token"
+    token.write_text("t" * 40)
+    log = home / "intake.log"
+    environment = {
+        **os.environ,
+        "XDG_CONFIG_HOME": str(home / "config"),
+        "XDG_CACHE_HOME": str(home / "cache"),
+    }
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "decision_ledger", "--ledger", str(ledger), "ingest", "http", "--people",
+             "--listen", "127.0.0.1:0", "--token-file", str(token), "--batch-seconds", "0.2"],
+            stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=Path(__file__).parents[1],
+        )  # fmt: skip
+    try:
+        until = time.monotonic() + START_SECONDS
+        while not (found := re.search(r"http://[0-9.:]+(?=/events)", log.read_text())):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.1)  # as above
+        yield ["--intake", found[0], "--intake-token-file", str(token)]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)

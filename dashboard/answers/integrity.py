@@ -26,7 +26,7 @@ SELECT source, CAST(sum(span - seen) AS BIGINT) AS missing FROM (
 _LETTERS: Final = f"""
 SELECT time, status, reason, field, topic, partition, record_offset, part, payload
 FROM dead_letters ORDER BY time DESC, topic, record_offset DESC, part LIMIT {MAX_LETTERS}
-"""  # noqa: S608  # a constant
+"""  # noqa: S608  # one constant
 
 
 def head(reading: Reading) -> dict[str, Any]:

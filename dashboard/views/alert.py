@@ -11,6 +11,7 @@ from dashboard.access import Right
 from dashboard.answers.alerts import one_alert
 from dashboard.frame import ask, each, page, shown_of
 from dashboard.navigation import link
+from dashboard.views.deciding import case_form, pending_of, triage_form
 from dashboard.views.decisions import events_table, opened
 from dashboard.views.event import proof
 from dashboard.wording import SEVERITIES, literal, moment
@@ -106,6 +107,18 @@ def _triage(found: dict[str, Any]) -> None:
     st.text(f"{found['state']}, verdict: {verdict}")
     if found["comment"]:
         st.text(found["comment"])
+    waiting = pending_of(found["alert_id"], {step["event_id"] for step in found["history"]})
+    if waiting:
+        st.info(f"{waiting} decision(s) of yours are saved and not sealed yet\\.")
+    triage_form([found], "triage")
+    with st.expander("Add to a case", icon=":material/work:", key="add-case", on_change="rerun"):
+        evidence = tuple(f"{row['source']}#{row['event_id']}" for row in found["rows"][:100])
+        case_form("case", found["tenant"], alert_id=found["alert_id"], evidence=evidence)
+    unseen = [step for step in found["history"] if step["unseen"]]
+    if unseen:
+        st.warning(
+            "Somebody decided without having seen the decision before it; the last sealed one counts\\."
+        )
     st.markdown("**History**")
     st.dataframe(
         each(

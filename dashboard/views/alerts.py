@@ -11,6 +11,7 @@ from dashboard.access import Right
 from dashboard.answers.alerts import STATES, per_day, queue
 from dashboard.frame import ask, download, each, empty_ledger, everything, page, shown_of
 from dashboard.navigation import link
+from dashboard.views.deciding import triage_form
 from dashboard.wording import SEVERITIES, literal, short_id
 
 ANY = "all"
@@ -131,6 +132,9 @@ def _table(alerts: list[dict[str, Any]], total: int) -> None:
             icon=":material/open_in_full:",
             id=one["alert_id"],
         )
+    chosen = [alerts[number] for number in table.selection.rows]
+    if chosen:
+        triage_form(chosen, "bulk")
     with st.expander("The same in the shell", icon=":material/code:"):
         st.code("decision-ledger alerts list --status all", language="sh")
         download("alerts", [{name: one[name] for name in _EXPORTED} for one in alerts])

@@ -7,7 +7,7 @@ import streamlit as st
 
 from dashboard.access import Right
 from dashboard.answers.decisions import event, evidence
-from dashboard.frame import ask, page, pinned, surroundings, viewer
+from dashboard.frame import ask, page, pinned, surroundings, taken_along, viewer
 from dashboard.navigation import link
 from dashboard.wording import literal, moment
 from ledger.format.manifest import with_instants
@@ -63,7 +63,7 @@ def proof(*ids: str) -> None:
         )
     st.download_button(
         "Evidence bundle",
-        bundle,
+        taken_along("evidence", f"{len(ids)} events, {ids[0]} first", lambda: bundle),
         f"evidence-at-{pinned()}.json",
         "application/json",
         on_click="ignore",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,9 +10,12 @@ import streamlit as st
 
 from dashboard.access import Right
 from dashboard.answers.reviews import review_state
-from dashboard.frame import ask, download, each, empty_ledger, everything, page, shown_of
+from dashboard.frame import ask, download, each, empty_ledger, everything, hand_over, page, shown_of, viewer
 from dashboard.navigation import link
+from dashboard.people import MAX_TEXT, REVIEW_OUTCOMES, review
+from dashboard.views.deciding import done, may_decide, nonce
 from dashboard.wording import literal, moment
+from ledger.errors import LedgerError
 
 SOON = timedelta(days=7)
 
@@ -24,6 +28,7 @@ def show() -> None:
     found = ask(review_state)
     now = found["now"]
     st.markdown(literal(_sentence(found, now)))
+    _campaign(found["campaign"], now)
     _exceptions(found["exceptions"], now)
     _grants(found["grants"], now)
     _stale(found["stale"])
@@ -41,6 +46,73 @@ def _sentence(found: dict[str, Any], now: datetime) -> str:
         f"{len(active)} exceptions active, {len(soon)} of them end within a week, {overdue} overdue; "
         f"{len(found['grants'])} grants stand; {drilled}."
     )
+
+
+def _campaign(campaign: dict[str, Any], now: datetime) -> None:
+    rows = campaign["rows"]
+    st.subheader(f"Campaign of {campaign['name']}", anchor=False)
+    left = (campaign["due"] - now).days
+    st.caption(
+        literal(f"Due in {left} days, {campaign['done']} of {len(rows)} done; use is counted over 90 days.")
+    )
+    if not rows:
+        st.caption("Nothing stands that needs a review\\.")
+        return
+    st.progress(campaign["done"] / len(rows))
+    table = st.dataframe(
+        each(
+            rows,
+            {
+                "what": lambda row: row["target"],
+                "for": lambda row: row["what"],
+                "owner": lambda row: row["owner"] or "unowned",
+                "ends": lambda row: moment(row["ends"]),
+                "uses": lambda row: row["uses"],
+                "last used": lambda row: moment(row["last_used"]),
+                "reviewed": lambda row: f"{row['outcome']} by {row['by']}" if row["outcome"] else "to do",
+            },
+        ),
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        key="campaign",
+        alt="What stands and needs a review in this month",
+    )
+    if table.selection.rows:
+        _review(rows[table.selection.rows[0]], campaign["name"])
+
+
+def _review(row: dict[str, Any], campaign: str) -> None:
+    if not may_decide(Right.REVIEW):
+        return
+    form = f"review-{row['target']}"
+    with st.form(form):
+        st.text(row["target"])
+        outcome = st.selectbox("Outcome", [*REVIEW_OUTCOMES])
+        reason = st.text_area("Reason", max_chars=MAX_TEXT, height=80)
+        if not st.form_submit_button("Save the review", type="primary"):
+            return
+    try:
+        event = review(
+            row["target"],
+            str(outcome),
+            viewer().user,
+            nonce(form),
+            campaign=campaign,
+            tenant=row["tenant"],
+            comment=reason,
+            owner=row["owner"],
+        )
+    except LedgerError as error:
+        st.error(literal(error))
+        return
+    if hand_over(event):
+        done(form)
+        st.success("Saved, not sealed yet\\. It shows when the page is refreshed\\.")
+        if outcome != "kept" and row["target"].startswith("exception:"):
+            st.caption("The exception itself is ended where it was given:")
+            name = shlex.quote(row["target"].removeprefix("exception:"))
+            st.code(f"decision-ledger issuer exception close {name}", language="sh")
 
 
 def _exceptions(exceptions: list[dict[str, Any]], now: datetime) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from dashboard.access import Right
-from dashboard.frame import ask, each, empty_ledger, everything, page, shown_of, surroundings
+from dashboard.frame import ask, each, empty_ledger, everything, page, shown_of, surroundings, taken_along
 from dashboard.report.report_folder import archive, forms, proofs
 from dashboard.report.tables import TABLES, Column, cell_text
 from dashboard.report.week import basis_of, week_of
@@ -87,7 +87,7 @@ def _downloads(report: dict[str, Any]) -> None:
         data = ask(whole_report, report["week"]["name"])
         st.download_button(
             "All forms and proofs (zip)",
-            data,
+            taken_along("export", f"report {report['week']['name']}", lambda: data),
             f"report-{report['week']['name']}.zip",
             "application/zip",
             on_click="ignore",

@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 
 from detections.alerting.alert import ENGINE_OUTCOMES, Sealed
+from ledger.events import DASHBOARD_SOURCE
 from ledger.format.state import ENGINE_TOPIC
 
 TRIAGE_TOPIC: Final = "ledger:triage"
@@ -27,7 +28,8 @@ class KnownAlerts:
     def take(self, event: Mapping[str, Any]) -> None:
         """Let one sealed step count, where it comes from an engine or from triage."""
         outcome, topic = event.get("outcome"), event.get("topic")
-        if not event.get("alert_id") or topic not in (ENGINE_TOPIC, TRIAGE_TOPIC):
+        triage = topic == TRIAGE_TOPIC or event.get("source") == DASHBOARD_SOURCE
+        if not event.get("alert_id") or not (triage or topic == ENGINE_TOPIC):
             return
         if (outcome in ENGINE_OUTCOMES) != (topic == ENGINE_TOPIC):
             return

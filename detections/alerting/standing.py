@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
@@ -9,7 +10,10 @@ import orjson
 from detections.alerting.known_alerts import TRIAGE_TOPIC
 from detections.rulebook.rule import LEVELS, rank
 from ledger.errors import UsageError
+from ledger.events import DASHBOARD_SOURCE
 from ledger.format.state import ENGINE_TOPIC
+from ledger.query.engine import PLACED
+from ledger.query.evidence import seal_order
 from ledger.reader import Ledger
 
 FALSE_POSITIVE: Final = 1
@@ -18,34 +22,47 @@ JUDGED: Final = (1, 2, 4, 5, 8)
 ENGINE_STATES: Final = {
     "fired": "provisional", "updated": "provisional", "confirmed": "confirmed", "withdrawn": "withdrawn",
 }  # fmt: skip
+_TRIAGE: Final = f"(topic = '{TRIAGE_TOPIC}' OR source = '{DASHBOARD_SOURCE}') AND alert_id IS NOT NULL"
 _LAST: Final = f"""
 WITH ranked AS (
-    SELECT *, row_number() OVER (
-        PARTITION BY alert_id, topic ORDER BY record_offset DESC, part DESC
-    ) AS nth, min(time) OVER (PARTITION BY alert_id) AS fired_at
-    FROM alerts WHERE topic IN ('{ENGINE_TOPIC}', '{TRIAGE_TOPIC}') AND alert_id IS NOT NULL
+    SELECT *, row_number() OVER (PARTITION BY alert_id ORDER BY record_offset DESC, part DESC) AS nth,
+           min(time) OVER (PARTITION BY alert_id) AS fired_at
+    FROM alerts WHERE topic = '{ENGINE_TOPIC}' AND alert_id IS NOT NULL
 )
-SELECT e.alert_id, e.rule_id, e.rule_version, e.alert_key, e.window_start, e.severity, e.count, e.first_seen,
-       e.last_seen, e.outcome AS engine_outcome, e.reason, e.tenant, e.environment, e.actor,
-       e.delegated_actor, e.trace_id, e.target, e.exercise, e.attributes, e.checkpoint_size, e.fired_at,
-       e.source AS engine_source, e.event_id AS engine_event, e.evidence, t.outcome AS triage,
-       t.severity AS triaged_severity, t.owner,
-       t.verdict_id, t.comment, t.actor AS triaged_by, t.time AS triaged_at, t.event_id AS triage_event
-FROM ranked e LEFT JOIN ranked t ON t.alert_id = e.alert_id AND t.topic = '{TRIAGE_TOPIC}' AND t.nth = 1
-WHERE e.topic = '{ENGINE_TOPIC}' AND e.nth = 1
-"""  # noqa: S608  # both topics are constants
-
-_HISTORY: Final = f"""
+SELECT alert_id, rule_id, rule_version, alert_key, window_start, severity, count, first_seen, last_seen,
+       outcome AS engine_outcome, reason, tenant, environment, actor, delegated_actor, trace_id, target,
+       exercise, attributes, checkpoint_size, fired_at, source AS engine_source, event_id AS engine_event,
+       evidence
+FROM ranked WHERE nth = 1 ORDER BY fired_at DESC, alert_id
+"""  # noqa: S608  # the topic is a constant
+_STEPS: Final = f"""
+SELECT alert_id, outcome, severity, owner, verdict_id, comment, actor, time, event_id, attributes, filename,
+       file_row_number
+FROM {PLACED}events WHERE kind = 'alert' AND {_TRIAGE}
+"""  # noqa: S608  # constants alone
+_NO_STEP: Final[dict[str, Any]] = dict.fromkeys(
+    ("outcome", "severity", "owner", "verdict_id", "comment", "actor", "time", "event_id")
+)
+_ENGINE_STEPS: Final = f"""
 SELECT time, topic, outcome, severity, count, actor, owner, verdict_id, comment, event_id FROM alerts
-WHERE alert_id = $1 AND topic IN ('{ENGINE_TOPIC}', '{TRIAGE_TOPIC}')
-ORDER BY time, topic, record_offset, part
+WHERE alert_id = $1 AND topic = '{ENGINE_TOPIC}' ORDER BY record_offset, part
 """  # noqa: S608  # as above
 
 
 def alerts_of(ledger: Ledger, *, at: int | None = None) -> list[dict[str, Any]]:
     """Every alert as it stands, the newest first. Withdrawn ones are among them."""
-    rows = ledger.query(at).trusted(f"{_LAST} ORDER BY fired_at DESC, e.alert_id").to_pylist()
-    return [_alert(row) for row in rows]
+    rows = ledger.query(at).trusted(_LAST).to_pylist()
+    steps = triage_steps(ledger, at=at)
+    return [_alert(row, steps[row["alert_id"]][-1] if row["alert_id"] in steps else _NO_STEP) for row in rows]
+
+
+def triage_steps(ledger: Ledger, *, at: int | None = None) -> dict[str, list[dict[str, Any]]]:
+    """By alert, what people decided, in the order of sealing, whichever way it came."""
+    rows = ledger.query(at).trusted(_STEPS).to_pylist()
+    found: dict[str, list[dict[str, Any]]] = {}
+    for _, row in sorted(zip(seal_order(ledger, rows), rows, strict=True), key=lambda pair: pair[0]):
+        found.setdefault(row["alert_id"], []).append(row)
+    return found
 
 
 def alert_of(ledger: Ledger, alert_id: str) -> dict[str, Any]:
@@ -62,9 +79,18 @@ def alert_of(ledger: Ledger, alert_id: str) -> dict[str, Any]:
 
 
 def history_of(ledger: Ledger, alert_id: str, *, at: int | None = None) -> list[dict[str, Any]]:
-    """Every step of an alert, as it was sealed."""
-    rows: list[dict[str, Any]] = ledger.query(at).trusted(_HISTORY, [alert_id]).to_pylist()
-    return rows
+    """Every step of an alert by time: `unseen` where its author had not seen the step of triage before it."""
+    engine: list[dict[str, Any]] = ledger.query(at).trusted(_ENGINE_STEPS, [alert_id]).to_pylist()
+    steps = [{**row, "based_on": None, "unseen": False} for row in engine]
+    before: str | None = None
+    for row in triage_steps(ledger, at=at).get(alert_id, ()):
+        based_on = orjson.loads(row["attributes"] or "{}").get("based_on")
+        step = {name: row[name] for name in ("time", "outcome", "severity", "actor", "owner", "verdict_id",
+                                             "comment", "event_id")}  # fmt: skip
+        unseen = before is not None and based_on is not None and based_on != before
+        steps.append({**step, "topic": TRIAGE_TOPIC, "count": None, "based_on": based_on, "unseen": unseen})
+        before = row["event_id"]
+    return sorted(steps, key=lambda step: step["time"])
 
 
 def false_positive_ratios(alerts: list[dict[str, Any]]) -> dict[str, tuple[int, int]]:
@@ -77,17 +103,19 @@ def false_positive_ratios(alerts: list[dict[str, Any]]) -> dict[str, tuple[int, 
     return found
 
 
-def _alert(row: dict[str, Any]) -> dict[str, Any]:
+def _alert(row: dict[str, Any], step: Mapping[str, Any]) -> dict[str, Any]:
     attributes = orjson.loads(row.pop("attributes") or "{}")
     row["engine_state"] = ENGINE_STATES[row.pop("engine_outcome")]
     # Without a step of triage nothing has risen.
-    risen = rank(row["severity"]) > rank(row.pop("triaged_severity"), len(LEVELS))
-    triage = row.pop("triage")
+    risen = rank(row["severity"]) > rank(step["severity"], len(LEVELS))
+    triage = "open" if step["outcome"] == "reopened" else step["outcome"]
     row["state"] = "open" if triage is None or (risen and triage != "acknowledged") else triage
+    row |= {name: step[name] for name in ("owner", "verdict_id", "comment")}
+    row["triaged_by"], row["triaged_at"] = step["actor"], step["time"]
     row["title"] = attributes.get("title")
     row["runbook"] = attributes.get("runbook")
     row["rule_state"] = attributes.get("rule_state")
     row["late"] = bool(attributes.get("late"))
     row["revoke"] = attributes.get("revoke", [])
-    row["last_event"] = row.pop("triage_event") or row["engine_event"]
+    row["last_event"] = step["event_id"] or row["engine_event"]
     return row

@@ -196,6 +196,16 @@ def locate(ledger: OpenLedger, ids: Sequence[str], at: int | None = None) -> lis
     return found
 
 
+def seal_order(ledger: OpenLedger, rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, str, int]]:
+    """Where rows stand in the order of sealing: entry, segment, index.
+
+    `rows` bear their `filename` and `file_row_number`.
+    """
+    files = {ledger.query_path(file): file for file in ledger.state.files.values()}
+    places = [_place(files[row["filename"]], row["file_row_number"]) for row in rows]
+    return [(ledger.state.originals[one.segment].entry, one.segment, one.index) for one in places]
+
+
 def locate_each(ledger: OpenLedger, ids: Sequence[str], at: int | None = None) -> dict[str, list[Place]]:
     """As `locate`, by id, each id once."""
     files = {

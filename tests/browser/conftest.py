@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,3 +37,14 @@ def browser() -> Iterator[Browser]:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the dashboard's user keeps pins and cache."""
     return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's ledger: a day with three incidents, looked at by the rules."""
+    place = tmp_path_factory.mktemp("demo")
+    subprocess.run(
+        [sys.executable, "-m", "decision_ledger", "demo", "--no-dashboard", "--dir", str(place / "d")],
+        check=True, capture_output=True, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    return place / "d" / "ledger"

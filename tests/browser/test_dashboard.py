@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,17 +19,6 @@ EVIL = (
     "[link](javascript:1) $x$ :red[r]"
 )
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's ledger: a day with three incidents, looked at by the rules."""
-    place = tmp_path_factory.mktemp("demo")
-    subprocess.run(
-        [sys.executable, "-m", "decision_ledger", "demo", "--no-dashboard", "--dir", str(place / "d")],
-        check=True, capture_output=True, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
-    return place / "d" / "ledger"
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from ingest.adapters.native import NativeAdapter
 from ingest.authority import Intake, apply
 from ingest.decoded import Decoded, Limits, Verdict
+from ingest.intakes import of_people
+from ledger.events import DASHBOARD_SOURCE
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 PLAIN: dict[str, Any] = {"event_id": "e", "kind": "task", "time": "2026-11-23T10:00:00Z", "source": "s"}
@@ -97,3 +99,35 @@ def test_the_asked_class_never_overwrites_and_respects_the_limit() -> None:
 def test_unknown_settings_are_refused() -> None:
     with pytest.raises(ValidationError):
         Intake(name="t", kind="task")  # type: ignore[call-arg]  # the point of the test
+
+
+ALERT = "a" * 32
+STEP = {"kind": "alert", "alert_id": ALERT, "outcome": "resolved", "event_id": f"{ALERT}/t/{'b' * 32}"}
+
+
+@pytest.mark.parametrize(
+    ("event", "taken"),
+    [
+        (STEP, True),
+        ({**STEP, "outcome": "fired"}, False),
+        ({**STEP, "outcome": None}, False),
+        ({**STEP, "event_id": f"{ALERT}/e7"}, False),
+        ({**STEP, "event_id": f"{'c' * 32}/t/{'b' * 32}"}, False),
+        ({**STEP, "alert_id": None}, False),
+        ({**STEP, "source": "decision-ledger"}, False),
+        ({"kind": "case", "target": "case:1"}, True),
+        ({"kind": "access"}, True),
+        ({"kind": "review"}, True),
+        ({"kind": "decision"}, False),
+    ],
+)
+def test_the_intake_of_people_takes_what_they_do_and_of_alerts_only_triage(
+    event: dict[str, Any], taken: bool
+) -> None:
+    told = {**PLAIN, "source": DASHBOARD_SOURCE, **event}
+    value = {name: one for name, one in told.items() if one is not None}
+    made = judged(of_people().intake, value)
+    assert (len(made.events) == 1) == taken
+    assert bool(made.rejected) != taken
+    # And nobody else may speak in the dashboard's name.
+    assert not len(judged(Intake(name="other"), value).events)

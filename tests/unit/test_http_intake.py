@@ -7,6 +7,7 @@ import json
 import os
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,9 @@ class Running:
         self.listener.start()
         writer = made.writer()
         found = writer.position(key_of(self.spool))
-        source = SpoolSource(self.spool, 0 if found is None else found.to)
+        self.source = SpoolSource(self.spool, 0 if found is None else found.to)
         self.pipeline = Pipeline(
-            source, adapter("native"), writer, intake=Intake(name="http"), pace=Pace(seconds=0.01)
+            self.source, adapter("native"), writer, intake=Intake(name="http"), pace=Pace(seconds=0.01)
         )
         self._thread = threading.Thread(target=self.pipeline.run)
         self._thread.start()
@@ -98,6 +99,9 @@ def test_what_was_answered_with_2xx_is_sealed_once(made: Made, running: Running)
     assert running.post(event(1)).status_code == 202  # sent again
     assert running.post({"event_id": "bad"}).status_code == 202  # kept as a dead letter
     assert running.client.get("/health").json()["next"] == 8
+    until = time.monotonic() + 60
+    while running.source.lag()[running.source.key] and time.monotonic() < until:
+        time.sleep(0.01)  # another thread takes it
     running.stop()
     assert [row["event_id"] for row in sealed(made)] == ["e1", "e2", "e3", "e4", "e5"]
     letters = sealed(made, "SELECT status, count(*) AS n FROM dead_letters GROUP BY 1 ORDER BY 1")
@@ -303,7 +307,7 @@ def test_options_are_judged(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         _tokens(tmp_path / "none")
     with pytest.raises(UsageError):
-        _default_spool("s3://bucket/x")
-    assert _default_spool(str(tmp_path / "l")).name == "l.spool"
+        _default_spool("s3://bucket/x", ".spool")
+    assert _default_spool(str(tmp_path / "l"), ".spool").name == "l.spool"
     with pytest.raises(Unusable):
         messages_of(b"", "text/html", "")
