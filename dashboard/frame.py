@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from dashboard.handing_over import Intake, read_token
 from dashboard.people import access, again
 from dashboard.pool import Pool
 from dashboard.settings import DashboardSettings
+from dashboard.sign_in import EndedSignIns, SignedOut, SignIn, fingerprint, read_sign_in, viewer_of
 from dashboard.statements import Question, Statements
 from dashboard.verifying import Verifier
 from dashboard.wording import literal, moment
@@ -29,6 +31,7 @@ from ledger.errors import DamageError, LedgerError, NotALedger
 from ledger.format.manifest import Append, instant
 from ledger.query.engine import QueryLimits
 from ledger.reader import Ledger
+from ledger.storage.user_folders import config_folder
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,6 +51,8 @@ class Surroundings:
     statements: Statements
     verifier: Verifier
     intake: Intake | None
+    sign_in: SignIn | None
+    ended: EndedSignIns
 
 
 @st.cache_resource(show_spinner=False)
@@ -60,12 +65,27 @@ def surroundings() -> Surroundings:
     intake = None
     if settings.intake is not None and settings.intake_token_file is not None:
         intake = Intake(settings.intake, read_token(Path(settings.intake_token_file)))
-    return Surroundings(settings, pool, Statements(pool), verifier, intake)
+    sign_in = None if settings.sign_in is None else read_sign_in(Path(settings.sign_in))
+    ended = EndedSignIns(config_folder() / "dashboard" / "ended-sign-ins")
+    return Surroundings(settings, pool, Statements(pool), verifier, intake, sign_in, ended)
 
 
 def viewer() -> Viewer:
-    """Who looks."""
-    return local_viewer()
+    """Who looks, judged anew each time.
+
+    Raises:
+        SignedOut: nobody is signed in, or no longer.
+        Forbidden: whoever is may see nothing.
+    """
+    own = surroundings()
+    if own.sign_in is None:
+        return local_viewer()
+    if not st.user.is_logged_in:
+        raise SignedOut("Nobody is signed in.", "Sign in.")
+    claims = st.user.to_dict()
+    if fingerprint(claims) in own.ended:
+        raise SignedOut("This sign-in was ended.", "Sign in again.")
+    return viewer_of(claims, own.sign_in, time.time())
 
 
 def pinned() -> int:
@@ -152,16 +172,24 @@ def taken_along(action: str, what: str, make: Callable[[], bytes]) -> Callable[[
 
     Called while the page is drawn: when the button is pressed there is no page to ask who presses it.
     """
-    intake, who = surroundings().intake, viewer()
+    intake, who, until = surroundings().intake, viewer(), _until()
     event = access(who.user, action, here(), pinned(), {**st.query_params, "what": what})
 
     def taken() -> bytes:
+        if time.time() >= until:
+            raise SignedOut("The sign-in has ended.", "Sign in again.")
         if intake is not None:
             # Raises where it cannot be recorded: then nothing is handed out.
             intake.hand_over([again(event)])
         return make()
 
     return taken
+
+
+def _until() -> float:
+    """When the present sign-in ends at the latest."""
+    expires = st.user.to_dict().get("exp") if surroundings().sign_in is not None else None
+    return float(expires) if isinstance(expires, int | float) else math.inf
 
 
 def hand_over(event: dict[str, Any]) -> bool:

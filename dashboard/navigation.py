@@ -10,8 +10,9 @@ from typing import Final, NoReturn
 
 import streamlit as st
 
-from dashboard.access import Right
+from dashboard.access import Forbidden, Right, Viewer
 from dashboard.frame import shared_parameters, surroundings, viewer
+from dashboard.sign_in import fingerprint
 from dashboard.wording import literal, moment
 from ledger.errors import LedgerError
 
@@ -87,24 +88,58 @@ def show() -> None:
     # A symbol of the name would be fetched from elsewhere.
     st.set_page_config("Decision Ledger", _ICON, layout="wide")
     st.html(_STYLE)
-    who = viewer()
-    offered = [place for place in PLACES if who.may(place.right)]
-    current = st.navigation([place.page() for place in offered], position="hidden")
+    try:
+        who = viewer()
+    except LedgerError as error:
+        # No page is known to somebody who may see none: st.navigation gets a page that says so.
+        st.navigation([st.Page(_door(error), title="Sign in", url_path="sign-in")], position="hidden").run()
+        return
+    current = st.navigation([place.page() for place in PLACES], position="hidden")
     st.session_state["path"] = current.url_path or "overview"
     with st.sidebar:
         st.markdown("**Decision Ledger**")
         if who.may(Right.ROWS):
             _search_box()
-        for place in offered:
-            if place.listed:
+        for place in PLACES:
+            if place.listed and who.may(place.right):
                 st.page_link(place.page(), query_params=shared_parameters())
         _badge()
-        st.caption(f"Reading as {literal(who.user)}\\. Times are UTC\\.")
-        if who.user == "local":
-            st.caption("Nobody signs in: this dashboard serves this machine alone\\.")
-        if surroundings().intake is None:
-            st.caption("It only reads: what you look at is not recorded, and nothing can be decided here\\.")
+        _person(who)
     current.run()
+
+
+def _door(error: LedgerError) -> Callable[[], None]:
+    def door() -> None:
+        st.title("Decision Ledger", anchor=False)
+        if isinstance(error, Forbidden):
+            st.error(literal(error), icon=":material/lock:")
+            if st.button("Sign out"):
+                _sign_out()
+            return
+        st.markdown(literal(error.message))
+        if st.button("Sign in", type="primary", icon=":material/login:"):
+            st.login()
+
+    return door
+
+
+def _person(who: Viewer) -> None:
+    own = surroundings()
+    st.caption(f"Reading as {literal(who.user.rpartition('#')[2])}\\. Times are UTC\\.")
+    if own.sign_in is None:
+        st.caption("Nobody signs in: this dashboard serves this machine alone\\.")
+    else:
+        tenants = "all tenants" if who.tenants is None else ", ".join(sorted(who.tenants))
+        st.caption(literal(f"{', '.join(sorted(who.roles))} of {tenants}"))
+        if st.button("Sign out", icon=":material/logout:"):
+            _sign_out()
+    if own.intake is None:
+        st.caption("It only reads: what you look at is not recorded, and nothing can be decided here\\.")
+
+
+def _sign_out() -> None:
+    surroundings().ended.add(fingerprint(st.user.to_dict()))
+    st.logout()
 
 
 def _search_box() -> None:

@@ -33,10 +33,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def options(host: str, port: int) -> dict[str, Any]:
-    """Streamlit's options: those of our file, and the address."""
+def options(host: str, port: int, name: str | None = None) -> dict[str, Any]:
+    """Streamlit's options: those of our file, and the address; `name` is by what people reach it."""
     text = (resources.files("dashboard") / ".streamlit" / "config.toml").read_text(encoding="utf-8")
     names = [host, "localhost", "127.0.0.1"] if is_loopback(host) else [host]
+    names += [] if name is None else [name]
     return {
         **_flat(tomllib.loads(text)),
         "server.address": host, "server.port": port, "server.allowedHosts": list(dict.fromkeys(names)),
@@ -59,12 +60,14 @@ def free_port(host: str, port: int) -> int:
         return taken
 
 
-def serve(settings: DashboardSettings, host: str, port: int) -> None:
+def serve(settings: DashboardSettings, host: str, port: int, name: str | None = None) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     from streamlit.web import bootstrap  # noqa: PLC0415  # only here is the whole of streamlit needed
 
     os.environ[VARIABLE] = settings.to_environment()
-    flags = options(host, port)
+    flags = options(host, port, name)
+    # Never a file of secrets that happens to lie in the current folder.
+    flags["secrets.files"] = [] if settings.sign_in is None else [settings.sign_in]
     bootstrap.load_config_options(flag_options=flags)
     bootstrap.run(str(Path(__file__).with_name("app.py")), False, [], flags)
 

@@ -20,6 +20,8 @@ class DashboardSettings:
     intake: str | None = None
     """Where what people do is handed to."""
     intake_token_file: str | None = None
+    sign_in: str | None = None
+    """The file of the sign-in; None: whoever is at this machine."""
     trace_url: str | None = None
     """The address of a trace in the tracing tool, with {trace_id} in it."""
 
