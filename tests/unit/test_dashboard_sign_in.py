@@ -200,8 +200,8 @@ def test_what_streamlit_is_told() -> None:
 
 
 ALERT = {
-    "alert_id": "a" * 32, "rule_id": "r", "alert_key": '["x"]',
-    "window_start": datetime(2026, 11, 23, tzinfo=UTC), "severity": "high", "tenant": None, "owner": "user:o", "last_event": "e0",
+    "alert_id": "a" * 32, "rule_id": "r", "alert_key": '["x"]', "severity": "high", "tenant": None,
+    "window_start": datetime(2026, 11, 23, tzinfo=UTC), "owner": "user:o", "last_event": "e0",
 }  # fmt: skip
 
 
