@@ -16,6 +16,15 @@ from pathlib import Path
 START_SECONDS = 90
 
 
+def made_demo(place: Path) -> Path:
+    """The demo's ledger in a folder: a day with three incidents, looked at by the rules."""
+    subprocess.run(
+        [sys.executable, "-m", "decision_ledger", "demo", "--no-dashboard", "--dir", str(place / "d")],
+        check=True, capture_output=True, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    return place / "d" / "ledger"
+
+
 @contextmanager
 def serving(ledger: Path | str, *arguments: str, home: Path) -> Iterator[str]:
     """The address of a dashboard; it is ended, and its last words looked at, afterwards."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import streamlit as st
@@ -9,7 +10,7 @@ import streamlit as st
 from dashboard import charts
 from dashboard.access import Right
 from dashboard.answers.traces import MAX_HOPS, span_milliseconds, trace
-from dashboard.frame import ask, each, page, shown_of, sql_of, surroundings
+from dashboard.frame import ask, each, page, pinned, shown_of, sql_of, surroundings
 from dashboard.navigation import link
 from dashboard.views.event import proof
 from dashboard.wording import MARKS, literal, moment
@@ -39,6 +40,13 @@ def show() -> None:
     picked = _waterfall(found)
     _table(found, picked)
     _pivots(found)
+    with st.expander("Open in a notebook", icon=":material/menu_book:"):
+        arguments = f"--ledger {shlex.quote(surroundings().settings.ledger)} --trace {found['trace_id']}"
+        st.code(
+            f"marimo run notebooks/trace_an_incident.py -- {arguments} --at {pinned()}",
+            language="sh",
+            wrap_lines=True,
+        )
     sql_of("this trace", STATEMENT, [trace_id])
 
 

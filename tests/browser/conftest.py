@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Error, sync_playwright
+
+from tests.dashboards import made_demo
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -42,9 +42,4 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's ledger: a day with three incidents, looked at by the rules."""
-    place = tmp_path_factory.mktemp("demo")
-    subprocess.run(
-        [sys.executable, "-m", "decision_ledger", "demo", "--no-dashboard", "--dir", str(place / "d")],
-        check=True, capture_output=True, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
-    return place / "d" / "ledger"
+    return made_demo(tmp_path_factory.mktemp("demo"))

@@ -14,6 +14,7 @@ from dashboard.access import ROLES, Forbidden, Right, Viewer, local_viewer
 from dashboard.answers import (
     activity,
     alerts,
+    blast_radius,
     decisions,
     identity,
     integrity,
@@ -318,3 +319,34 @@ def test_words() -> None:
     assert figure(0.981, "share") == "98.1%"
     assert change(-0.012, "share") == "-1.2 points"
     assert size_text(3 * 1024**2) == "3.0 MiB"
+
+
+def test_a_compromise_reaches_what_was_derived(tmp_path: Path) -> None:
+    made = make_ledger(tmp_path)
+    issue = {"kind": "issuance", "session_id": "s1"}
+    rows = [
+        some(50, credential_id="c1", expires_at=NOON + timedelta(hours=1), **issue),
+        some(
+            49, credential_id="c2", parent_credential_id="c1", expires_at=NOON + timedelta(hours=1), **issue
+        ),
+        some(
+            48, credential_id="c3", parent_credential_id="c2", expires_at=NOON - timedelta(hours=1), **issue
+        ),
+        some(47, credential_id="other", **issue),
+        some(40, kind="action", credential_id="c2", data_class="restricted", decision=None),
+        some(39, kind="signal", target="credential:c1", decision=None, credential_id=None),
+        some(38, kind="revocation", target="credential:c1", decision=None, credential_id=None),
+        # A circle of parents ends.
+        some(37, credential_id="c1", parent_credential_id="c3", **issue),
+    ]
+    made.writer().commit([stretch(rows)])
+    one = Statements(Pool(str(made.folder)))
+    found = asked(one, local_viewer(), blast_radius.compromise, "c1")
+    by_id = {row["credential_id"]: row for row in found["credentials"]}
+    assert set(by_id) == {"c1", "c2", "c3"}
+    assert by_id["c1"]["seconds_to_revocation"] == 60
+    assert found["to_revoke"] == ["credential:c2"]
+    assert found["data_classes"] == ["restricted"]
+    with pytest.raises(UsageError, match="No event names the credential"):
+        asked(one, local_viewer(), blast_radius.compromise, "none")
+    one.close()

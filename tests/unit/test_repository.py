@@ -129,6 +129,7 @@ def test_the_lock_holds_what_pyproject_asks_for(lock: str, groups: list[str]) ->
 def test_what_the_product_imports_and_what_it_declares_are_the_same() -> None:
     sources = [path for path in CODE if path.relative_to(ROOT).parts[0] in PRODUCT]
     sources += [path for path in [ROOT / "decision_ledger.py"] if path.exists()]
+    sources += (ROOT / "notebooks").glob("*.py")
     imported = set()
     for path in sources:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
