@@ -10,13 +10,13 @@ PY := $(BIN)/python
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 2 ? 1 : n > 4 ? 4 : n)))
 PYTEST := $(PY) -m pytest
 PARALLEL := -n $(WORKERS) --dist worksteal
-SOURCES := $(wildcard ledger ingest detections dashboard issuer notebooks decision_ledger.py docs/generate.py tests .ci/audit.py)
+SOURCES := $(wildcard ledger ingest detections dashboard issuer notebooks decision_ledger.py docs/generate.py docs/screenshots.py tests .ci/audit.py)
 DEMO_ARGS ?=
 
-.PHONY: help setup demo test coverage check lint types layers audit bench spark faults docs format lock clean ci-deps
+.PHONY: help setup demo test coverage check lint types layers audit bench spark faults docs screenshots format lock clean ci-deps
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: ## build .venv from the lock (quick when nothing changed)
 	@bash .ci/setup
@@ -66,6 +66,9 @@ docs: setup ## the generated pages
 	$(PY) -m ledger.events > docs/event-schema.json.tmp
 	mv docs/event-schema.json.tmp docs/event-schema.json
 	PYTHONPATH=. $(PY) docs/generate.py
+
+screenshots: setup ## pictures of the dashboard for docs/ (needs Chromium)
+	PYTHONPATH=. $(PY) docs/screenshots.py
 
 format: setup ## let ruff put the sources in order
 	$(BIN)/ruff check --fix $(SOURCES)

@@ -29,6 +29,7 @@ from ledger.console import (
     VerboseOption,
     answer,
     configure_logs,
+    put,
     run,
     shared,
 )
@@ -78,7 +79,6 @@ def demo(
     Example: decision-ledger demo --dir demo-ledger
     """
     configure_logs(shared.verbose)
-    del no_dashboard  # there is no dashboard yet: the demo always ends by itself
     place = folder or Path(tempfile.mkdtemp(prefix="decision-ledger-demo-"))
     if (place / "ledger").exists():
         raise UsageError(
@@ -89,6 +89,40 @@ def demo(
     result = Demo(place, out if as_json or shared.json else sys.stdout).run()
     if as_json or shared.json:
         answer(result, "", as_json=True)
+    elif sys.stdout.isatty() and not no_dashboard:
+        _open_dashboard(place)
+
+
+def _open_dashboard(place: Path) -> None:
+    """The dashboard on the demo's ledger until Ctrl-C, with an intake for what is decided there."""
+    import secrets
+    import subprocess
+
+    from dashboard.serving import DEFAULT_PORT, LOOPBACK, a_free_port, serve
+    from dashboard.settings import DashboardSettings
+
+    token = place / "people.token"
+    token.write_text(secrets.token_hex(32) + "\n")
+    token.chmod(0o600)
+    port, intake = a_free_port(DEFAULT_PORT), a_free_port(0)
+    command = [sys.executable, "-m", "decision_ledger", "--ledger", str(place / "ledger"), "ingest", "http",
+               "--people", "--listen", f"{LOOPBACK}:{intake}", "--token-file", str(token)]  # fmt: skip
+    # Its own group: Ctrl-C ends the dashboard, which ends it in order.
+    with (
+        (place / "people.log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True) as taking,
+    ):
+        put(f"\nThe dashboard is at http://{LOOPBACK}:{port} until Ctrl-C.\n")
+        try:
+            serve(
+                DashboardSettings(
+                    str(place / "ledger"), intake=f"http://{LOOPBACK}:{intake}", intake_token_file=str(token)
+                ),
+                LOOPBACK,
+                port,
+            )
+        finally:
+            taking.terminate()
 
 
 def seal_files(folder: Path, paths: list[str], format_: str, name: str, *, remember: bool) -> Totals:

@@ -8,10 +8,13 @@ import socket
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dashboard.settings import VARIABLE, DashboardSettings
 from ledger.errors import OutsideError, UsageError
+
+LOOPBACK: Final = "127.0.0.1"
+DEFAULT_PORT: Final = 8_501
 
 
 def address(text: str) -> tuple[str, int]:
@@ -43,6 +46,14 @@ def options(host: str, port: int, name: str | None = None) -> dict[str, Any]:
         "server.address": host, "server.port": port, "server.allowedHosts": list(dict.fromkeys(names)),
         "browser.serverAddress": host, "logger.level": "warning", "logger.hideWelcomeMessage": True,
     }  # fmt: skip
+
+
+def a_free_port(wanted: int) -> int:
+    """The wanted port on this machine alone, or another where it is taken."""
+    try:
+        return free_port(LOOPBACK, wanted)
+    except OutsideError:
+        return free_port(LOOPBACK, 0)
 
 
 def free_port(host: str, port: int) -> int:

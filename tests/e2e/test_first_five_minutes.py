@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import httpx
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -80,3 +86,35 @@ def test_wrong_usage_is_said_plainly(tmp_path: Path) -> None:
     _run(tmp_path, "init", "--origin", "test.example/usage", code=2)
     _run(tmp_path, "sql", "COPY events TO 'x.csv'", code=2)
     _run(tmp_path, "ingest", "kafka", "--bootstrap", "127.0.0.1:1", "--topic", "t", code=3)
+
+
+def test_in_a_terminal_the_demo_ends_with_the_dashboard_open(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    environment = {
+        **os.environ,
+        "XDG_CONFIG_HOME": str(tmp_path / "c"),
+        "XDG_CACHE_HOME": str(tmp_path / "k"),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "decision_ledger", "demo", "--dir", str(tmp_path / "demo")],
+        stdin=theirs, stdout=theirs, stderr=theirs, env=environment, cwd=CHECKOUT, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    said = b""
+    try:
+        while (found := re.search(rb"The dashboard is at (http://127\.0\.0\.1:\d+) until", said)) is None:
+            said += os.read(ours, 65_536)
+        health = f"{found[1].decode()}/_stcore/health"
+        until = time.monotonic() + 90
+        while time.monotonic() < until:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(health, timeout=5).status_code == 200:
+                    break
+            time.sleep(0.1)  # the port opens when streamlit is ready
+        else:
+            raise AssertionError(said.decode())
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+        os.close(ours)
+    assert process.returncode == 0
