@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
@@ -37,7 +37,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 MEMORY_BYTES: Final = 1 << 30
 POLL_SECONDS: Final = 0.1
-SHARED: Final = ("range", "tenant", "environment", "source", "at")
+SHARED: Final = ("range", "from", "until", "tenant", "environment", "source", "at")
 """Parts of a link that go along from page to page."""
 ANY: Final = "all"
 
@@ -254,7 +254,46 @@ def filter_bar(found: Activity, *, sources: bool = True) -> Filters:
         if value and value != ANY:
             equal.append((column, value))
     since, until = named_range(named or "7 d", found.last) if found.last is not None else (None, None)
+    exact_since, exact_until = _exact_times()
+    if exact_since is not None or exact_until is not None:
+        since, until = exact_since, exact_until
     return Filters(since, until, tuple(equal))
+
+
+def brushed(selection: Mapping[str, Any] | None) -> None:
+    """Take the part of a picture's time axis that was brushed as the exact times of this page."""
+    bounds = (selection or {}).get("brush", {}).get("time")
+    if bounds and len(bounds) == 2 and bounds != st.session_state.get("brushed"):  # from and until
+        st.session_state["brushed"] = bounds
+        # The widgets stand above: they take it when the page is drawn anew.
+        st.session_state["brush-waits"] = [
+            datetime.fromtimestamp(one / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S") for one in bounds
+        ]
+        st.rerun()
+
+
+def _exact_times() -> tuple[datetime | None, datetime | None]:
+    """Times that were typed or brushed, in UTC; they go before the named range."""
+    waiting = st.session_state.pop("brush-waits", None)
+    if waiting is not None:
+        st.session_state["from"], st.session_state["until"] = waiting
+    with st.expander("Exact times", icon=":material/schedule:"):
+        left, right = st.columns(2)
+        texts = [
+            place.text_input(
+                label, key=key, bind="query-params", max_chars=40, placeholder="2026-11-23 12:00:00"
+            )
+            for place, label, key in ((left, "From (UTC)", "from"), (right, "Until (UTC)", "until"))
+        ]
+    found: list[datetime | None] = []
+    for text in texts:
+        try:
+            time = datetime.fromisoformat(text.strip()) if text and text.strip() else None
+        except ValueError:
+            st.warning(f"{literal(text)} is no time\\. Write it as 2026\\-11\\-23 12\\:00\\:00\\.")
+            time = None
+        found.append(time if time is None or time.tzinfo is not None else time.replace(tzinfo=UTC))
+    return found[0], found[1]
 
 
 def everything() -> Activity:

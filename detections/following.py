@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,12 +14,15 @@ from detections.delivery.mail_round import MailRound
 from detections.delivery.post import PostRoom
 from detections.delivery.routes import Route
 from detections.engine import Engine, Run
+from detections.engine_notes import note_engine
 from detections.meters import EngineMeters
 from detections.response.responder import Responder
 from detections.response.settings import ResponseSettings
 from ledger.meters import serve_meters
 from ledger.writer import Writer
 
+NOTE_EVERY: Final = timedelta(seconds=5)
+"""How often an engine that has something to do leaves word of itself."""
 RESPONSES: Final = "_response.json"
 """Beside the routes' cursors: how far answers have got. No route can have this name."""
 
@@ -34,6 +38,8 @@ class Following:
         self._writer = writer
         self._stop_meters: Callable[[], None] | None = None
         self._meters: EngineMeters | None = None
+        self._told: dict[str, tuple[str, int]] = {}
+        self._noted: datetime | None = None
         # Keys and secrets first: what is wrong with them is said before rows are read.
         self.post = PostRoom(routes, folder, head) if routes else None
         self.responder = Responder(response, folder / RESPONSES, head) if response is not None else None
@@ -53,6 +59,7 @@ class Following:
             run = self.engine.run()
             if run is not None and self._meters is not None:
                 self._meters.ran(run, time.perf_counter() - begun)
+            self._note(run)
             for mail in self._rounds:
                 mail.hand_over(self._writer.state.size, self.engine.sealed_since)
             if run is not None:
@@ -64,6 +71,23 @@ class Following:
                 stopped.wait(WAIT_SECONDS)
         troubles = {name: one.message for name, one in self.engine.watch.troubles.items()}
         return {"judged": self._writer.state.size, "steps": steps, "troubles": troubles}
+
+    def _note(self, run: Run | None) -> None:
+        """Leave word for those who look: at once when a rule's trouble changes, else every few seconds."""
+        watch, now = self.engine.watch, self._writer.clock()
+        troubles = {name: (one.message, one.times) for name, one in watch.troubles.items()}
+        due = self._noted is None or now - self._noted >= NOTE_EVERY
+        if troubles == self._told and not (due and run is not None):
+            return
+        note_engine(
+            self._writer.store,
+            self._writer.name,
+            now,
+            judged=self._writer.state.size,
+            troubles=troubles,
+            stalled=watch.clocks.stalled(),
+        )
+        self._told, self._noted = troubles, now
 
     def close(self) -> None:
         """Send what is due, and end."""

@@ -11,6 +11,7 @@ from dashboard.access import Right
 from dashboard.answers.decisions import COLUMNS
 from dashboard.statements import Reading
 from detections.alerting.standing import alerts_of, false_positive_ratios, history_of
+from detections.engine_notes import noted_engines
 from detections.rule_report import rules_in_force
 from detections.rulebook.rule import Rule, rank
 
@@ -76,6 +77,21 @@ def one_alert(reading: Reading, alert_id: str) -> dict[str, Any] | None:
             and abs((one["last_seen"] - found["last_seen"]).days) <= SIMILAR_DAYS
             and (one["alert_key"] == found["alert_key"] or one["rule_id"] == found["rule_id"])
         ][:20],
+    }
+
+
+def troubles(reading: Reading) -> dict[str, Any]:
+    """What keeps rules from judging: those that fail, engines behind, sources that stand still, lag."""
+    reading.viewer.require(Right.ROWS)
+    engines = noted_engines(reading.ledger.store)
+    return {
+        "engines": [{**one, "behind": max(0, reading.size - one["judged"])} for one in engines],
+        "rules": [
+            {"engine": one["engine"], "seen": one["seen"], **trouble}
+            for one in engines
+            for trouble in one["troubles"]
+        ],
+        "lag": [row for row in reading.ledger.lag() if row["lag"]] if reading.viewer.tenants is None else [],
     }
 
 

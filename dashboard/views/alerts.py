@@ -8,13 +8,15 @@ import streamlit as st
 
 from dashboard import charts
 from dashboard.access import Right
-from dashboard.answers.alerts import STATES, per_day, queue
+from dashboard.answers.alerts import STATES, per_day, queue, troubles
 from dashboard.frame import ask, download, each, empty_ledger, everything, page, shown_of
 from dashboard.navigation import link
 from dashboard.views.deciding import triage_form
-from dashboard.wording import SEVERITIES, literal, short_id
+from dashboard.wording import SEVERITIES, literal, moment, short_id
 
 ANY = "all"
+BEHIND = 50
+"""Entries that an engine may be behind without a word: those of what people looked at start no run."""
 BY = {"none": None, "rule": "rule_id", "about": "about", "tenant": "tenant"}
 
 
@@ -24,6 +26,21 @@ def show() -> None:
     if empty_ledger(everything()):
         return
     alerts = ask(queue)
+    told = ask(troubles)
+    standing, rules, system = st.tabs(
+        ["Alerts", f"Rule errors ({len(told['rules'])})", f"System ({_count(told)})"],
+        key="part",
+        bind="query-params",
+    )
+    with standing:
+        _alerts(alerts)
+    with rules:
+        _rule_errors(told)
+    with system:
+        _system(told)
+
+
+def _alerts(alerts: list[dict[str, Any]]) -> None:
     place = st.container()
     chosen = _filtered(alerts)
     place.markdown(literal(_sentence(alerts)))
@@ -33,15 +50,75 @@ def show() -> None:
         return
     days = per_day(chosen)
     if len(days):
-        st.altair_chart(
-            charts.alerts_per_day(days),
-            width="stretch",
-            alt=f"{len(chosen)} alerts by the day they were first seen, by severity",
-        )
+        said = f"{len(chosen)} alerts by the day they were first seen, by severity"
+        st.altair_chart(charts.alerts_per_day(days), width="stretch", alt=said)
     group = st.session_state.get("by")
     if group and group != "none":
         _groups(chosen, group)
     _table(chosen, len(alerts))
+
+
+def _count(told: dict[str, Any]) -> int:
+    late = sum(bool(one["behind"] > BEHIND) for one in told["engines"])
+    return int(late) + sum(len(one["stalled"]) for one in told["engines"]) + len(told["lag"])
+
+
+def _rule_errors(told: dict[str, Any]) -> None:
+    if not told["rules"]:
+        st.caption("No rule fails, by the last word of the engines\\.")
+        return
+    st.dataframe(
+        each(
+            told["rules"],
+            {
+                "rule": lambda one: one["rule"],
+                "why": lambda one: one["message"],
+                "times": lambda one: one["times"],
+                "engine": lambda one: one["engine"],
+                "seen": lambda one: moment(one["seen"]),
+            },
+        ),
+        hide_index=True,
+        alt="Rules that could not be judged; what they missed is judged again with the next entries",
+    )
+    st.caption("What a failing rule could not judge it judges later; no other rule waits for it\\.")
+
+
+def _system(told: dict[str, Any]) -> None:
+    if not told["engines"]:
+        st.info("No engine has left word: rules do not look at this ledger\\. Start one:")
+        st.code("decision-ledger detect run", language="sh")
+    else:
+        st.dataframe(
+            each(
+                told["engines"],
+                {
+                    "engine": lambda one: one["engine"],
+                    "judged up to entry": lambda one: one["judged"],
+                    "entries behind": lambda one: one["behind"],
+                    "stands still": lambda one: ", ".join(
+                        f"{key['topic']}/{key['partition']}" for key in one["stalled"]
+                    ),
+                    "seen": lambda one: moment(one["seen"]),
+                },
+            ),
+            hide_index=True,
+            alt="Engines, and how far each has judged",
+        )
+    if told["lag"]:
+        st.dataframe(
+            each(
+                told["lag"],
+                {
+                    "topic": lambda row: row["topic"],
+                    "partition": lambda row: row["partition"],
+                    "messages not sealed": lambda row: row["lag"],
+                    "seen": lambda row: row["seen"],
+                },
+            ),
+            hide_index=True,
+            alt="Partitions with messages that wait to be sealed",
+        )
 
 
 def _sentence(alerts: list[dict[str, Any]]) -> str:

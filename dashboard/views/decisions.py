@@ -22,7 +22,7 @@ from dashboard.answers.decisions import (
     rows_statement,
 )
 from dashboard.answers.filters import Filters, text_columns
-from dashboard.frame import ask, each, empty_ledger, everything, filter_bar, page, shown_of, sql_of
+from dashboard.frame import ask, brushed, each, empty_ledger, everything, filter_bar, page, shown_of, sql_of
 from dashboard.navigation import link
 from dashboard.wording import MARKS, literal, moment
 
@@ -85,11 +85,15 @@ def _over_time(found: Activity, filters: Filters) -> None:
     _, step = found.decisions_over_time(Filters(filters.since, filters.until))
     counts = pl.DataFrame(ask(over_time, filters, step))
     if len(counts):
-        st.altair_chart(
-            charts.decisions_over_time(counts, []),
+        event = st.altair_chart(
+            charts.decisions_over_time(counts, [], brush=True),
             width="stretch",
-            alt=f"Decisions by answer, one bar is {step}",
+            key="over-time",
+            on_select="rerun",
+            selection_mode="brush",
+            alt=f"Decisions by answer, one bar is {step}; brush a part of it, or type exact times",
         )
+        brushed(event.selection if event else None)
         sql_of("decisions over time", *over_time_statement(filters, step), rows=counts)
 
 

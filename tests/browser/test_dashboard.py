@@ -81,6 +81,36 @@ def test_a_permalink_shows_a_second_person_the_same(browser: Browser, url: str) 
         expect(other.get_by_test_id("stMain").locator("p").first).to_have_text(said)
 
 
+def test_exact_times_are_part_of_the_address_and_narrow_all_rows(
+    browser: Browser, url: str, demo: Path
+) -> None:
+    with Ledger.open(str(demo), remember=False) as one:
+        asked = "SELECT min(time)::VARCHAR AS time FROM decisions WHERE decision = 'deny'"
+        (first,) = one.sql(asked).to_pylist()
+        counted = "SELECT count(*) AS n FROM events WHERE time < ?::TIMESTAMPTZ"
+        (before,) = one.sql(counted, [first["time"]]).to_pylist()
+    with looking(browser) as page:
+        opened(page, f"{url}/decisions?until={first['time'][:26].replace('+', '%2B')}", "Decisions")
+        expect(page.get_by_test_id("stMain")).to_contain_text(f"{before['n']:,} events: ")
+        opened(page, f"{url}/decisions?until=soon", "Decisions")
+        expect(page.get_by_test_id("stMain")).to_contain_text("soon is no time")
+
+
+def test_a_brush_over_the_picture_narrows_the_time(browser: Browser, url: str) -> None:
+    with looking(browser) as page:
+        opened(page, f"{url}/decisions", "Decisions")
+        chart = page.locator("[data-testid=stVegaLiteChart]").first
+        chart.scroll_into_view_if_needed()
+        box = chart.bounding_box()
+        assert box is not None
+        middle = box["y"] + box["height"] * 0.6
+        page.mouse.move(box["x"] + box["width"] * 0.4, middle)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * 0.6, middle, steps=8)
+        page.mouse.up()
+        expect(page).to_have_url(re.compile("from=20.*until=20|until=20.*from=20"))
+
+
 def test_search_lands_on_what_was_pasted(browser: Browser, url: str, demo: Path) -> None:
     with Ledger.open(str(demo), remember=False) as opened_ledger:
         (one,) = opened_ledger.sql(

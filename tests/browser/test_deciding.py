@@ -118,7 +118,7 @@ def test_without_its_intake_nothing_is_handed_out_and_a_form_keeps_its_text(
     arguments = ["--intake", "http://127.0.0.1:9", "--intake-token-file", str(token)]
     with serving(place / "ledger", *arguments, home=tmp_path) as address, looking(browser) as page:
         opened(page, f"{address}/alert?id={alert['alert_id']}", "Alert")
-        page.get_by_label("Comment", exact=True).fill("kept text")
+        page.get_by_label("Comment", exact=True).first.fill("kept text")
         page.get_by_role("button", name="Save for 1 alert(s)").click()
         expect(page.get_by_text("the intake does not answer").first).to_be_visible()
-        expect(page.get_by_label("Comment", exact=True)).to_have_value("kept text")
+        expect(page.get_by_label("Comment", exact=True).first).to_have_value("kept text")

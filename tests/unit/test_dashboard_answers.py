@@ -94,6 +94,7 @@ QUESTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "event of another": (decisions.event, ("test/pdp", "e2")),
     "event of nobody": (decisions.event, ("test/pdp", "e3")),
     "queue": (alerts.queue, ()),
+    "troubles": (alerts.troubles, ()),
     "alert": (alerts.one_alert, ("c" * 32,)),
     "trace": (traces.trace, (TRACE,)),
     "identities": (identity.identities, ()),
