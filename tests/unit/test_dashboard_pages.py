@@ -186,6 +186,7 @@ def test_a_pin_that_cannot_be_read_is_said(template: Made, monkeypatch: pytest.M
 
 def test_empty_missing_and_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "decision-ledger init" in text_of(look(monkeypatch, tmp_path / "none").run())
+    st.cache_resource.clear()
     made = make_ledger(tmp_path)
     assert "holds no events yet" in text_of(look(monkeypatch, made.folder).run())
     st.cache_resource.clear()
