@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import decision_ledger
 from dashboard.access import ROLES, Forbidden, Right, Viewer, local_viewer
 from dashboard.answers import (
     activity,
@@ -28,6 +30,7 @@ from dashboard.pool import MAX_OPEN, Pool
 from dashboard.statements import Reading, Statements
 from dashboard.verifying import Verifier
 from dashboard.wording import ago, change, figure, literal, moment, short_id, size_text
+from ledger.console import run, shared
 from ledger.errors import LedgerError, OutsideError, UsageError
 from ledger.format.manifest import OffsetKey
 from ledger.format.state import ENGINE_TOPIC
@@ -351,3 +354,25 @@ def test_a_compromise_reaches_what_was_derived(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No event names the credential"):
         asked(one, local_viewer(), blast_radius.compromise, "none")
     one.close()
+
+
+def test_a_review_is_listed_and_closed_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = make_ledger(tmp_path)
+    grant = {"kind": "delegation", "decision": None, "grant_id": "g1", "outcome": "opened"}
+    made.writer().commit([stretch([some(5, expires_at=NOON + timedelta(days=9), **grant)])])
+    url = ["--ledger", str(made.folder)]
+
+    def ran(*arguments: str) -> tuple[int, Any]:
+        code = run(decision_ledger.app, ["--json", "review", *arguments, *url])
+        shared.json = False
+        out = capsys.readouterr().out
+        return code, json.loads(out) if out else None
+
+    _, listed = ran("list", "--todo")
+    assert ([row["target"] for row in listed["rows"]], listed["done"], listed["of"]) == (["grant:g1"], 0, 1)
+    assert ran("close", "grant:none", "--outcome", "kept", "--reason", "x")[0] == 2
+    assert ran("close", "grant:g1", "--outcome", "burnt", "--reason", "x")[0] == 2
+    assert ran("close", "grant:g1", "--outcome", "kept", "--reason", "it goes on", "--by", "user:ann")[0] == 0
+    _, listed = ran("list")
+    assert (listed["rows"][0]["outcome"], listed["rows"][0]["by"], listed["done"]) == ("kept", "user:ann", 1)
+    assert ran("list", "--todo")[1]["rows"] == []
