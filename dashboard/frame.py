@@ -36,6 +36,8 @@ from ledger.storage.user_folders import config_folder
 P = ParamSpec("P")
 T = TypeVar("T")
 MEMORY_BYTES: Final = 1 << 30
+RESULT_BYTES: Final = 64 << 20
+"""What one answer may hold: it is held in memory, and sent to a browser."""
 POLL_SECONDS: Final = 0.1
 SHARED: Final = ("range", "from", "until", "tenant", "environment", "source", "at")
 """Parts of a link that go along from page to page."""
@@ -59,7 +61,9 @@ class Surroundings:
 def surroundings() -> Surroundings:
     """The process's pool, statements and verifier."""
     settings = DashboardSettings.from_environment()
-    pool = Pool(settings.ledger, settings.vkey, QueryLimits(memory_bytes=MEMORY_BYTES))
+    pool = Pool(
+        settings.ledger, settings.vkey, QueryLimits(memory_bytes=MEMORY_BYTES, result_bytes=RESULT_BYTES)
+    )
     verifier = Verifier(pool)
     verifier.repeat(settings.verify_minutes)
     intake = None
@@ -94,7 +98,11 @@ def pinned() -> int:
     if "head" not in st.session_state:
         # Who begins sees what is newest, such as what they decided a moment ago.
         st.session_state["head"] = pool.newest(look=True).size
-    head = pool.newest().size
+    head, floor = pool.newest().size, pool.floor()
+    if st.session_state["head"] < floor:
+        # Rows were taken away since: nobody goes on reading them, nor answers that were made of them.
+        st.session_state["head"] = head
+        surroundings().statements.forget_below(floor)
     asked = st.query_params.get("at")
     if asked is not None:
         if asked.isdecimal() and 0 < int(asked) <= head:
@@ -157,7 +165,7 @@ def _note_view() -> None:
     state = (here(), tuple(sorted(st.query_params.items())))
     if intake is None or st.session_state.get("noted") == state:
         return
-    intake.looked(access(viewer().user, "view", here(), pinned(), dict(st.query_params)))
+    intake.looked(access(viewer(), "view", here(), pinned(), dict(st.query_params)))
     st.session_state["noted"] = state
 
 
@@ -173,7 +181,7 @@ def taken_along(action: str, what: str, make: Callable[[], bytes]) -> Callable[[
     Called while the page is drawn: when the button is pressed there is no page to ask who presses it.
     """
     intake, who, until = surroundings().intake, viewer(), _until()
-    event = access(who.user, action, here(), pinned(), {**st.query_params, "what": what})
+    event = access(who, action, here(), pinned(), {**st.query_params, "what": what})
 
     def taken() -> bytes:
         if time.time() >= until:

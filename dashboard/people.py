@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from dashboard.access import Viewer
 from detections.defaults import VERDICTS
 from ledger.errors import UsageError
 from ledger.events import DASHBOARD_SOURCE
@@ -142,16 +143,20 @@ def review(
     )
 
 
-def access(user: str, action: str, page: str, at: int, told: Mapping[str, Any]) -> dict[str, Any]:
-    """That somebody looked at a page, or took something along; `action`: view, query, evidence or export."""
+def access(who: Viewer, action: str, page: str, at: int, told: Mapping[str, Any]) -> dict[str, Any]:
+    """That somebody looked at a page, or took something along; `action`: view, query, evidence or export.
+
+    It belongs to the tenant of whoever looks, where that is one; what an address says has no part in that.
+    """
+    own = who.tenants or frozenset()
     return _event(
         "access",
         f"access/{new_id()}",
-        user,
+        who.user,
         action=action,
         resource=f"page:{page}",
         attributes={"at": at, **{name: str(value)[:MAX_TITLE] for name, value in told.items()}},
-        tenant=told.get("tenant"),
+        tenant=next(iter(own)) if len(own) == 1 else None,
     )
 
 

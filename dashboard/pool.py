@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from detections.sealed_log import SealedLog
 from ledger.errors import OutsideError
+from ledger.format.manifest import Erase, Expire
 from ledger.query.engine import QueryLimits
 from ledger.reader import Ledger
 
@@ -41,6 +43,8 @@ class Pool:
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _newest: Ledger | None = None
     _looked: float = 0.0
+    _seen: int = 0
+    _floor: int = 0
     _open: OrderedDict[Key, _Open] = field(default_factory=OrderedDict)
 
     def newest(self, *, look: bool = False) -> Ledger:
@@ -56,6 +60,17 @@ class Pool:
                 self._newest.refresh()
                 self._looked = self.clock()
             return self._newest
+
+    def floor(self) -> int:
+        """The least size at which everything can still be read: above the newest entry that took rows away."""
+        with self._lock:
+            newest = self.newest()
+            entries = SealedLog.of(newest).parsed(self._seen, newest.size)
+            for number, entry in enumerate(entries, self._seen):
+                if isinstance(entry, Erase | Expire):
+                    self._floor = number + 1
+            self._seen = newest.size
+            return self._floor
 
     @contextlib.contextmanager
     def reading(self, at: int, tenants: frozenset[str] | None, *, written: bool = False) -> Iterator[Ledger]:

@@ -24,6 +24,8 @@ from ledger.reader import Ledger
 P = ParamSpec("P")
 T = TypeVar("T")
 MAX_KEPT: Final = 400
+MAX_KEPT_BYTES: Final = 4 << 20
+"""Larger answers (tables, bundles) are given once and not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +108,11 @@ class Statements:
             begun.set()
             with stopped_by(stop):
                 found = self.answer(viewer, at, question, *args, **more)
-            with self._lock:
-                self._kept[_key(viewer, at, question, args, more)] = found
-                while len(self._kept) > MAX_KEPT:
-                    self._kept.popitem(last=False)
+            if _weight(found) <= MAX_KEPT_BYTES:
+                with self._lock:
+                    self._kept[_key(viewer, at, question, args, more)] = found
+                    while len(self._kept) > MAX_KEPT:
+                        self._kept.popitem(last=False)
             return found
 
         return Asked(self._workers.submit(answer), stop.now, begun)
@@ -129,10 +132,22 @@ class Statements:
             reading = Reading(ledger, viewer, at, lambda: self.pool.reading(at, viewer.tenants, written=True))
             return question(reading, *args, **more)
 
+    def forget_below(self, size: int) -> None:
+        """Keep no answer that was made at less than `size` entries."""
+        with self._lock:
+            for key in [key for key in self._kept if key[1] < size]:
+                del self._kept[key]
+
     def close(self) -> None:
         """End when what runs has ended."""
         self._workers.shutdown(wait=True, cancel_futures=True)
         self.pool.close()
+
+
+def _weight(found: Any) -> int:
+    if isinstance(found, pa.Table):
+        return int(found.nbytes)
+    return len(found) if isinstance(found, bytes) else 0
 
 
 def _key(viewer: Viewer, at: int, question: Any, args: Any, more: Any) -> Any:

@@ -376,3 +376,22 @@ def test_a_review_is_listed_and_closed_by_command(tmp_path: Path, capsys: pytest
     _, listed = ran("list")
     assert (listed["rows"][0]["outcome"], listed["rows"][0]["by"], listed["done"]) == ("kept", "user:ann", 1)
     assert ran("list", "--todo")[1]["rows"] == []
+
+
+def test_large_answers_are_not_kept_and_those_of_rows_that_went_are_forgotten(statements: Statements) -> None:
+    size = statements.pool.newest().size
+    large = "SELECT repeat('x', 10000) AS x FROM events a, events b LIMIT 1000"
+
+    def one(statement: str) -> Any:
+        asked = statements.ask(ACME, size, decisions.written, statement)
+        assert asked.wait(60)
+        asked.future.result()
+        return statements.kept(ACME, size, decisions.written, statement)
+
+    assert one("SELECT 1 AS one FROM events LIMIT 1") is not None
+    assert one(large) is None
+    assert statements.pool.floor() == 0
+    statements.forget_below(size)
+    assert statements.kept(ACME, size, decisions.written, "SELECT 1 AS one FROM events LIMIT 1") is not None
+    statements.forget_below(size + 1)
+    assert statements.kept(ACME, size, decisions.written, "SELECT 1 AS one FROM events LIMIT 1") is None

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from dashboard import people
-from dashboard.access import Forbidden
+from dashboard.access import Forbidden, Viewer
 from dashboard.drafts import rule_draft
 from dashboard.handing_over import MAX_BUFFERED, Intake, check_address, read_token
 from dashboard.serving import address, free_port, options
@@ -225,7 +225,9 @@ def test_events_of_people() -> None:
         people.review("grant:g", "burnt", "u", "n", campaign="2026-11", tenant=None, comment="x")
     query = people.saved_query("q", "T", "SELECT 1", "u", "n", tenants=["acme"])
     assert (query["tenant"], query["attributes"]["sql"]) == ("acme", "SELECT 1")
-    seen = people.access("u", "view", "sql", 7, {"statement": "x" * 999})
+    who = Viewer("u", frozenset(), frozenset({"acme"}))
+    seen = people.access(who, "view", "sql", 7, {"statement": "x" * 999, "tenant": "beta"})
+    assert seen["tenant"] == "acme"
     assert len(seen["attributes"]["statement"]) == people.MAX_TITLE
     assert people.again(seen)["event_id"] != seen["event_id"]
 
