@@ -62,7 +62,7 @@ class Pool:
             return self._newest
 
     def floor(self) -> int:
-        """The least size at which everything can still be read: above the newest entry that took rows away."""
+        """The least size at which all can still be read: above the newest entry that took rows away."""
         with self._lock:
             newest = self.newest()
             entries = SealedLog.of(newest).parsed(self._seen, newest.size)
