@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 import threading
 import time
@@ -269,3 +270,20 @@ def test_what_people_decide_is_sealed(made: Made, monkeypatch: pytest.MonkeyPatc
     assert "1 cases open" in text_of(look(monkeypatch, made.folder, "cases").run())
     assert "people did" in text_of(look(monkeypatch, made.folder, "audit").run())
     assert "Kept queries" in text_of(look(monkeypatch, made.folder, "sql").run())
+
+
+def _child(answers: Any) -> None:
+    answers.put(7)
+
+
+def test_a_process_that_is_spawned_beside_the_pages_draws_none(
+    template: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look(monkeypatch, template.folder).run()
+    monkeypatch.delenv(VARIABLE)
+    spawning = multiprocessing.get_context("spawn")
+    answers = spawning.Queue()
+    child = spawning.Process(target=_child, args=(answers,))
+    child.start()
+    child.join(60)
+    assert (child.exitcode, answers.get(timeout=10)) == (0, 7)
