@@ -83,7 +83,7 @@ def test_a_member_sees_the_rows_of_their_tenant_alone(
     with looking(browser) as page:
         signed_in(page, url, company[1], "user:alice")
         expect(page.get_by_test_id("stSidebar")).to_contain_text("analyst of acme")
-        opened(page, f"{url}/sql?statement=SELECT%20*%20FROM%20events", "SQL")
+        opened(page, f"{url}/sql?statement=SELECT%20*%20FROM%20decisions", "SQL")
         expect(page.get_by_test_id("stMain")).to_contain_text("1 of 1 rows")
         opened(page, f"{url}/search?q=ticket:theirs", "Search")
         expect(page.get_by_test_id("stMain")).to_contain_text("Nothing is called")
