@@ -100,10 +100,10 @@ def _open_dashboard(place: Path) -> None:
 
     from dashboard.serving import DEFAULT_PORT, LOOPBACK, a_free_port, serve
     from dashboard.settings import DashboardSettings
+    from ledger.settings.private_files import write_private
 
     token = place / "people.token"
-    token.write_text(secrets.token_hex(32) + "\n")
-    token.chmod(0o600)
+    write_private(token, secrets.token_hex(32) + "\n")
     port, intake = a_free_port(DEFAULT_PORT), a_free_port(0)
     command = [sys.executable, "-m", "decision_ledger", "--ledger", str(place / "ledger"), "ingest", "http",
                "--people", "--listen", f"{LOOPBACK}:{intake}", "--token-file", str(token)]  # fmt: skip

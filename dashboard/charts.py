@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -9,6 +10,7 @@ from typing import Any, Final
 import altair as alt
 import polars as pl
 
+from dashboard.wording import MARKS
 from ledger.format.plain_text import plain
 
 OTHER: Final = "no answer"
@@ -271,11 +273,11 @@ def _chart(rows: Sequence[Any]) -> Any:
 
 
 def _legend() -> str:
-    return "{'allow': '● allow', 'deny': '✕ deny', 'error': '▲ error'}[datum.label] || datum.label"
+    return f"{json.dumps(MARKS)}[datum.label] || datum.label"
 
 
 def _label(lane: dict[str, Any]) -> str:
-    mark = {"allow": "●", "deny": "✕", "error": "▲"}.get(lane["decision"], "·")
+    mark = MARKS.get(lane["decision"], "·")[0]
     what = " ".join(part for part in (lane["action"], lane["resource"]) if part)
     deep = "›" * min(lane["depth"], 12)
     wider = "  ◀ wider than its parent" if lane["added"] else ""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -250,12 +250,12 @@ def empty_ledger(found: Activity) -> bool:
     return True
 
 
-def filter_bar(found: Activity, *, sources: bool = True) -> Filters:
+def filter_bar(found: Activity) -> Filters:
     """The filters that stand in the same place on every page, and in its address."""
-    columns = st.columns(4 if sources else 3)
+    columns = st.columns(4)
     named = columns[0].selectbox("Time", [*RANGES], index=1, key="range", bind="query-params")
     equal = []
-    for place, column in zip(columns[1:], ("tenant", "environment", "source"), strict=False):
+    for place, column in zip(columns[1:], ("tenant", "environment", "source"), strict=True):
         words = [ANY, *found.words(column)]
         label = {"tenant": "Tenant", "environment": "Environment", "source": "Source"}[column]
         value = place.selectbox(label, words, key=column, bind="query-params")
@@ -336,24 +336,17 @@ def sql_of(name: str, statement: str, params: Sequence[Any] = (), rows: Any = No
 def download(name: str, rows: Any) -> None:
     """Buttons that give rows as CSV and as JSON."""
     held = as_rows(rows)
-    left, right, _ = st.columns([1, 1, 4])
-    key = f"download-{name}"
-    left.download_button(
-        "CSV",
-        taken_along("export", f"{name} as CSV, {len(held)} rows", lambda: _csv(held)),
-        f"{name}.csv",
-        "text/csv",
-        key=f"{key}-csv",
-        on_click="ignore",
-    )
-    right.download_button(
-        "JSON",
-        taken_along("export", f"{name} as JSON, {len(held)} rows", lambda: _json(held)),
-        f"{name}.json",
-        "application/json",
-        key=f"{key}-json",
-        on_click="ignore",
-    )
+    columns = st.columns([1, 1, 4])
+    forms = (("CSV", "text/csv", _csv), ("JSON", "application/json", _json))
+    for place, (form, kind, make) in zip(columns, forms, strict=False):
+        place.download_button(
+            form,
+            taken_along("export", f"{name} as {form}, {len(held)} rows", partial(make, held)),
+            f"{name}.{form.lower()}",
+            kind,
+            key=f"download-{name}-{form.lower()}",
+            on_click="ignore",
+        )
 
 
 def shown_of(shown: int, total: int, what: str = "rows") -> None:

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from dashboard.access import Viewer
-from detections.defaults import VERDICTS
+from detections.defaults import REVIEW_OUTCOMES, VERDICTS
 from ledger.errors import UsageError
 from ledger.events import DASHBOARD_SOURCE
+from ledger.format.manifest import instant
 
 MAX_TEXT: Final = 10_000
 MAX_TITLE: Final = 200
@@ -23,7 +24,6 @@ TRIAGE: Final = {
     "dismiss": "dismissed",
     "reopen": "reopened",
 }
-REVIEW_OUTCOMES: Final = ("kept", "shortened", "closed")
 
 
 def new_id() -> str:
@@ -53,7 +53,7 @@ def triage(
         rule_id=alert["rule_id"],
         alert_id=alert["alert_id"],
         alert_key=alert["alert_key"],
-        window_start=_instant(alert["window_start"]),
+        window_start=instant(alert["window_start"]),
         severity=alert["severity"],
         tenant=alert["tenant"],
         outcome=TRIAGE[step],
@@ -162,7 +162,7 @@ def access(who: Viewer, action: str, page: str, at: int, told: Mapping[str, Any]
 
 def again(event: Mapping[str, Any]) -> dict[str, Any]:
     """The same, done once more now: with an id and a time of its own."""
-    return {**event, "event_id": f"access/{new_id()}", "time": _instant(datetime.now(UTC))}
+    return {**event, "event_id": f"access/{new_id()}", "time": instant(datetime.now(UTC))}
 
 
 def _event(
@@ -171,7 +171,7 @@ def _event(
     value = {
         "event_id": event_id,
         "kind": kind,
-        "time": _instant(datetime.now(UTC)),
+        "time": instant(datetime.now(UTC)),
         "source": DASHBOARD_SOURCE,
         "actor": user,
         "attributes": {name: one for name, one in attributes.items() if one is not None} or None,
@@ -186,7 +186,3 @@ def _text(text: str | None, limit: int) -> str | None:
     if len(text) > limit:
         raise UsageError(f"The text is longer than {limit:,} letters.", "Shorten it.")
     return text.strip()
-
-
-def _instant(when: datetime) -> str:
-    return when.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

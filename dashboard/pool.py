@@ -85,7 +85,7 @@ class Pool:
         with self._lock:
             one = self._open.get(key)
             if one is None:
-                one = _Open(self._opened(tenants))
+                one = _Open(self.newest().for_tenants(tenants))
                 self._make_room()
                 self._open[key] = one
             self._open.move_to_end(key)
@@ -113,10 +113,6 @@ class Pool:
             if self._newest is not None:
                 self._newest.close()
                 self._newest = None
-
-    def _opened(self, tenants: frozenset[str] | None) -> Ledger:
-        newest = self.newest()
-        return newest.for_tenants(tenants)
 
     def _make_room(self) -> None:
         while len(self._open) >= MAX_OPEN:

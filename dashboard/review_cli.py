@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Annotated
 
 import typer
 
+from detections.defaults import REVIEW_OUTCOMES
 from ledger.console import (
     AtOption,
     JsonOption,
@@ -15,13 +15,13 @@ from ledger.console import (
     VkeyOption,
     answer,
     open_ledger,
+    person,
     signing_key,
     store_at,
     table_text,
 )
 
 review_app = typer.Typer(no_args_is_help=True, help="Authority that stands: is it still needed?")
-OUTCOMES = ("kept", "shortened", "closed")
 
 
 @review_app.command("list")
@@ -80,7 +80,7 @@ def review_close(
     target: Annotated[
         str, typer.Argument(help="exception:…, grant:… or permission:…, as `review list` has it.")
     ],
-    outcome: Annotated[str, typer.Option(help=f"One of {', '.join(OUTCOMES)}.")],
+    outcome: Annotated[str, typer.Option(help=f"One of {', '.join(REVIEW_OUTCOMES)}.")],
     reason: Annotated[str, typer.Option(help="Why, in a sentence.")],
     by: Annotated[str | None, typer.Option(help="Who decides; by default the user at this machine.")] = None,
     ledger: LedgerOption = None,
@@ -91,10 +91,13 @@ def review_close(
 
     Example: decision-ledger review close grant:g-17 --outcome kept --reason "the migration goes on"
     """
+    import rfc8785
+
     from dashboard.access import local_viewer
     from dashboard.answers.reviews import review_state
     from dashboard.people import new_id, review
     from dashboard.statements import Reading
+    from detections.alerting.alert import SOURCE
     from detections.alerting.triage import seal_triage
     from ledger.errors import UsageError
     from ledger.writer import Writer
@@ -110,17 +113,13 @@ def review_close(
     event = review(
         target,
         outcome,
-        by or f"user:{getpass.getuser()}",
+        person(by),
         new_id(),
         campaign=campaign["name"],
         tenant=row["tenant"],
         comment=reason,
         owner=row["owner"],
     )
-    import rfc8785
-
-    from detections.alerting.alert import SOURCE
-
     attributes = rfc8785.dumps(event["attributes"]).decode()
     sealed = {**event, "source": SOURCE, "attributes": attributes, "retention": "standard"}
     seal_triage(Writer(store_at(ledger), signing_key(ledger, key), name="review", remember=False), [sealed])

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 from dashboard.access import ALL_TENANTS, ROLES, Forbidden, Viewer
 from dashboard.serving import is_loopback
 from ledger.errors import LedgerError, UsageError
+from ledger.settings.private_files import check_private
 
 SESSION_SECONDS: Final = 8 * 3_600
 """However long the provider's own word lasts."""
@@ -56,8 +57,7 @@ class SignIn:
 def read_sign_in(path: Path) -> SignIn:
     """The sign-in of a file. Raises UsageError with what to correct."""
     try:
-        if path.stat().st_mode & 0o077:
-            raise UsageError(f"Others may read {path}, which holds secrets.", f"Run `chmod 600 {path}`.")
+        check_private(path, f"{path}, which holds secrets")
         value = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError):
         raise UsageError(f"The sign-in in {path} cannot be read.", "Correct --sign-in.") from None

@@ -86,7 +86,12 @@ class Verifier:
         self.progress = (done, of)
 
     def _verified(self, report: Report) -> Verified:
-        damage = tuple(one for one in report.findings if one.severity == "damage")
-        listed = tuple(one for one in report.findings if one.severity != "damage")
         size = report.head.size if report.head is not None else 0
-        return Verified(self.clock(), size, report.ok, damage[:200], listed[:200], report.mode)
+        return Verified(
+            self.clock(),
+            size,
+            report.ok,
+            tuple(report.damaged[:200]),
+            tuple(report.listed[:200]),
+            report.mode,
+        )

@@ -15,6 +15,7 @@ from ledger.console import (
     VkeyOption,
     answer,
     open_ledger,
+    person,
     signing_key,
     store_at,
     table_text,
@@ -145,7 +146,7 @@ def alerts_ack(
     from detections.alerting.triage import Triage
 
     _step(
-        alerts, ledger, key, Triage("acknowledged", _person(by), owner or _person(by), None, comment), as_json
+        alerts, ledger, key, Triage("acknowledged", person(by), owner or person(by), None, comment), as_json
     )
 
 
@@ -166,7 +167,7 @@ def alerts_resolve(
     """
     from detections.alerting.triage import Triage
 
-    _step(alerts, ledger, key, Triage("resolved", _person(by), owner, verdict, comment), as_json)
+    _step(alerts, ledger, key, Triage("resolved", person(by), owner, verdict, comment), as_json)
 
 
 @alerts_app.command("dismiss")
@@ -186,7 +187,7 @@ def alerts_dismiss(
     """
     from detections.alerting.triage import Triage
 
-    _step(alerts, ledger, key, Triage("dismissed", _person(by), owner, verdict, comment), as_json)
+    _step(alerts, ledger, key, Triage("dismissed", person(by), owner, verdict, comment), as_json)
 
 
 def _step(alerts: list[str], ledger: str | None, key: Path | None, step: Triage, as_json: bool) -> None:
@@ -211,9 +212,3 @@ def _is_chosen(one: dict[str, Any], state: str) -> bool:
     if state == "all":
         return True
     return withdrawn if state == "withdrawn" else not withdrawn and one["state"] == state
-
-
-def _person(by: str | None) -> str:
-    import getpass
-
-    return by or f"user:{getpass.getuser()}"

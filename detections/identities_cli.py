@@ -37,9 +37,7 @@ def identities_list(
         if paths:
             found = credential_paths(opened, at)
         else:
-            log = SealedLog.of(opened)
-            spans = log.timeline(at or opened.size).spans("ownership")
-            owned = {one.id: one for one in spans[-1][2]} if spans else {}
+            owned = SealedLog.of(opened).timeline(at or opened.size).ownership()
             found = identity_map(opened, owned, MapChoice(days, at))
     if paths:
         columns = ["issuer", "principal", "tool", "credential_type", "issued", "last_issued"]

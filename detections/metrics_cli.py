@@ -53,13 +53,12 @@ def metrics(
     with open_ledger(ledger, vkey) as opened:
         periods = chosen_periods(opened, choice, since, until, DEFAULT_PERIODS)
         timeline = SealedLog.of(opened).timeline(at or opened.size)
-        spans = timeline.spans("targets")
         ask = None
         if engine == "spark":
             from detections.metrics.on_spark import SparkQuery, local_spark
 
             ask = SparkQuery(local_spark(), opened, at).trusted
-        targets = spans[-1][2] if spans else None
+        targets = timeline.last("targets")
         found = figures(opened, periods, choice, timeline=timeline, targets=targets, at=at, ask=ask)
     # The first period is there for the change of the next.
     shown = [one for one in found if one.start != periods[0].start] if len(periods) > 1 else found

@@ -17,9 +17,8 @@ def rules_in_force(ledger: Ledger, path: Path | None) -> list[Rule]:
     """The rules of `path`, else those sealed last, else those that come with the product."""
     if path is not None:
         return read_rules(path)
-    spans = SealedLog.of(ledger).timeline(ledger.size).spans("rules")
-    rules: list[Rule] = spans[-1][2] if spans else shipped_rules()
-    return rules
+    sealed: list[Rule] | None = SealedLog.of(ledger).timeline(ledger.size).last("rules")
+    return shipped_rules() if sealed is None else sealed
 
 
 def rule_report(ledger: Ledger, path: Path | None) -> list[dict[str, Any]]:

@@ -146,6 +146,13 @@ def local_folder(url: str) -> Path | None:
     return None if "://" in url else Path(url)
 
 
+def person(by: str | None) -> str:
+    """Who decides: as was said, else the user at this machine."""
+    import getpass
+
+    return by or f"user:{getpass.getuser()}"
+
+
 def answer(value: Mapping[str, Any] | list[Any], text: str, as_json: bool) -> None:
     """Print one answer, as JSON or as text."""
     if as_json or shared.json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import polars as pl
@@ -14,7 +14,6 @@ from dashboard.statements import Reading
 
 STEPS: Final = 160
 """At most about so many steps of time in a picture."""
-_WIDTHS: Final = ("15m", "1h", "3h", "6h", "12h", "1d", "1w")
 _SECONDS: Final = {
     "15m": 900,
     "1h": 3_600,
@@ -29,7 +28,6 @@ SELECT time_bucket(INTERVAL '15 minutes', time) AS slot, tenant, environment, so
        count(*) AS n
 FROM events WHERE kind NOT IN ('alert', 'case', 'access') GROUP BY ALL
 """
-_NO_EVENTS: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,4 +106,4 @@ def _width(found: pl.DataFrame) -> str:
         return "1h"
     bounds: Any = found["slot"]
     seconds = (bounds.max() - bounds.min()).total_seconds()
-    return next((width for width in _WIDTHS if seconds / _SECONDS[width] <= STEPS), _WIDTHS[-1])
+    return next((width for width, long in _SECONDS.items() if seconds / long <= STEPS), "1w")

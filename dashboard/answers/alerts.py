@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import orjson
 import polars as pl
 
 from dashboard.access import Right
 from dashboard.answers.decisions import COLUMNS
 from dashboard.statements import Reading
-from detections.alerting.standing import alerts_of, false_positive_ratios, history_of
+from detections.alerting.standing import about, alerts_of, false_positive_ratios, gravest_first, history_of
 from detections.engine_notes import noted_engines
 from detections.rule_report import rules_in_force
-from detections.rulebook.rule import Rule, rank
 
 STATES: Final = ("open", "acknowledged", "resolved", "dismissed", "withdrawn")
 MAX_EVIDENCE: Final = 1_000
@@ -25,12 +23,10 @@ def queue(reading: Reading) -> list[dict[str, Any]]:
     reading.viewer.require(Right.ROWS)
     found = alerts_of(reading.ledger, at=reading.size)
     for one in found:
-        one["about"] = ", ".join(str(part) for part in orjson.loads(one["alert_key"]))
+        one["about"] = about(one)
         if one["engine_state"] == "withdrawn":
             one["state"] = "withdrawn"
-    return sorted(
-        found, key=lambda one: (-rank(one["severity"]), -one["last_seen"].timestamp(), one["alert_id"])
-    )
+    return sorted(found, key=gravest_first)
 
 
 def per_day(alerts: list[dict[str, Any]]) -> pl.DataFrame:
@@ -51,7 +47,7 @@ def one_alert(reading: Reading, alert_id: str) -> dict[str, Any] | None:
     found = next((one for one in alerts if one["alert_id"] == alert_id), None)
     if found is None:
         return None
-    rule = next((one for one in _rules(reading) if one.id == found["rule_id"]), None)
+    rule = next((one for one in rules_in_force(reading.ledger, None) if one.id == found["rule_id"]), None)
     wrong, judged = false_positive_ratios(alerts).get(found["rule_id"], (0, 0))
     return {
         **found,
@@ -93,10 +89,6 @@ def troubles(reading: Reading) -> dict[str, Any]:
         ],
         "lag": [row for row in reading.ledger.lag() if row["lag"]] if reading.viewer.tenants is None else [],
     }
-
-
-def _rules(reading: Reading) -> list[Rule]:
-    return rules_in_force(reading.ledger, None)
 
 
 def _evidence_rows(reading: Reading, evidence: list[str]) -> list[dict[str, Any]]:

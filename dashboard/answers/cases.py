@@ -9,7 +9,7 @@ import orjson
 from dashboard.access import Right
 from dashboard.statements import Reading
 from ledger.query.engine import PLACED
-from ledger.query.evidence import seal_order
+from ledger.query.evidence import present, seal_order
 
 MAX_CASES: Final = 2_000
 _STEPS: Final = f"""
@@ -92,12 +92,7 @@ def package(reading: Reading, case_id: str) -> dict[str, bytes]:
         return {}
     named = [f"{step['source']}#{step['event_id']}" for step in one["steps"]]
     listed = list(dict.fromkeys([*named, *one["evidence"]]))
-    there = reading.rows(
-        "SELECT DISTINCT source || '#' || event_id FROM events"
-        " WHERE source || '#' || event_id IN (SELECT unnest(?))",
-        [listed],
-    )
-    known = set(there.column(0).to_pylist())
+    known = present(reading.ledger, listed, reading.size)
     proved = [event for event in listed if event in known]
     return {
         "case.json": orjson.dumps(one, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z, default=str),

@@ -34,8 +34,7 @@ class Edge:
 def identities(reading: Reading) -> list[dict[str, Any]]:
     """Every principal, those that need a look first."""
     reading.viewer.require(Right.ROWS)
-    spans = SealedLog.of(reading.ledger).timeline(reading.size).spans("ownership")
-    owned = {one.id: one for one in spans[-1][2]} if spans else {}
+    owned = SealedLog.of(reading.ledger).timeline(reading.size).ownership()
     return identity_map(reading.ledger, owned, MapChoice(at=reading.size))
 
 

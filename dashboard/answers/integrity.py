@@ -8,6 +8,7 @@ from typing import Any, Final
 from dashboard.access import Right
 from dashboard.statements import Reading
 from detections.clocks import Clocks
+from detections.gaps import missing_by_source
 from detections.sealed_log import SealedLog
 from ledger.format.manifest import Append, Config
 
@@ -16,12 +17,6 @@ _SOURCES: Final = """
 SELECT source, count(*) AS events, min(time) AS first_seen, max(time) AS last_seen,
        count(*) FILTER (sequence IS NOT NULL) AS numbered
 FROM events WHERE kind NOT IN ('alert', 'case', 'access') GROUP BY source ORDER BY source
-"""
-_MISSING: Final = """
-SELECT source, CAST(sum(span - seen) AS BIGINT) AS missing FROM (
-    SELECT source, max(sequence) - min(sequence) + 1 AS span, count(DISTINCT sequence) AS seen
-    FROM events WHERE sequence IS NOT NULL GROUP BY source, instance
-) GROUP BY source
 """
 _LETTERS: Final = f"""
 SELECT time, status, reason, field, topic, partition, record_offset, part, payload
@@ -47,7 +42,7 @@ def head(reading: Reading) -> dict[str, Any]:
 def completeness(reading: Reading) -> dict[str, Any]:
     """By source what is missing by its own numbers; by partition how far it was read, and what was lost."""
     reading.viewer.require(Right.INTEGRITY)
-    missing = {row["source"]: row["missing"] for row in reading.rows(_MISSING).to_pylist()}
+    missing = missing_by_source(reading.query)
     sources = reading.rows(_SOURCES).to_pylist()
     for row in sources:
         row["missing"] = missing.get(row["source"])

@@ -7,18 +7,16 @@ from typing import Any, Final
 
 from dashboard.access import Right
 from dashboard.answers.filters import Filters
+from dashboard.report.numbers import week_figures
 from dashboard.statements import Reading
 from detections.access_review import exceptions_at
-from detections.alerting.standing import alerts_of
+from detections.alerting.standing import UNRESOLVED, alerts_of, gravest_first, stands
 from detections.metric_catalogue import BY_NAME
-from detections.metrics.figures import Choice, Figure, figures
-from detections.metrics.periods import before, period_of
+from detections.metrics.figures import Choice, Figure
+from detections.metrics.periods import period_of
 from detections.rulebook.rule import rank
-from detections.sealed_log import SealedLog
 
-WEEKS: Final = 8
 NEWEST: Final = 8
-_UNRESOLVED: Final = ("open", "acknowledged")
 
 
 def metric_weeks(reading: Reading, filters: Filters, newest: datetime) -> list[dict[str, Any]]:
@@ -28,23 +26,9 @@ def metric_weeks(reading: Reading, filters: Filters, newest: datetime) -> list[d
     choice = Choice(
         tenant=chosen.get("tenant"), environment=chosen.get("environment"), source=chosen.get("source")
     )
-    periods = [period_of(newest, "week", UTC)]
-    for _ in range(WEEKS):
-        periods.insert(0, before(periods[0], "week", UTC))
-    timeline = SealedLog.of(reading.ledger).timeline(reading.size)
-    spans = timeline.spans("targets")
-    found = figures(
-        reading.ledger,
-        periods,
-        choice,
-        timeline=timeline,
-        targets=spans[-1][2] if spans else None,
-        at=reading.size,
-    )
-    by_metric: dict[str, list[Figure]] = {}
-    for one in found:
-        by_metric.setdefault(one.metric, []).append(one)
-    return [_metric(own) for own in by_metric.values()]
+    week = period_of(newest, "week", UTC)
+    found = week_figures(reading.ledger, week, reading.size, choice=choice)
+    return [_metric(own) for own in found.values()]
 
 
 def standing(reading: Reading, filters: Filters) -> dict[str, Any]:
@@ -54,13 +38,11 @@ def standing(reading: Reading, filters: Filters) -> dict[str, Any]:
     alerts = [
         one
         for one in alerts_of(reading.ledger, at=reading.size)
-        if one["engine_state"] != "withdrawn"
-        and one["exercise"] is None
-        and one["rule_state"] != "staging"
-        and one["state"] in _UNRESOLVED
+        if stands(one)
+        and one["state"] in UNRESOLVED
         and all(one[column] == value for column, value in chosen)
     ]
-    alerts.sort(key=lambda one: (-rank(one["severity"]), -one["last_seen"].timestamp(), one["alert_id"]))
+    alerts.sort(key=gravest_first)
     exceptions = exceptions_at(reading.ledger, reading.ledger.as_of(reading.size).clock, at=reading.size)
     return {
         "unresolved": len(alerts),

@@ -107,7 +107,7 @@ def _differences(folder: Path, report: Mapping[str, Any], ledger: Ledger) -> Ite
         return
     verified = ledger.verify()
     if not verified.ok:
-        first = next(one for one in verified.findings if one.severity == "damage")
+        first = verified.damaged[0]
         yield f"The ledger is damaged: {first.where}: {first.message}"
         return
     basis = basis_of(ledger, week_of(report["week"]["name"]), head.size)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dashboard.report.tables import figure_text
+from detections.alerting.standing import UNRESOLVED
 
 _UNOWNED = "unowned"
 
@@ -41,7 +42,7 @@ def _gaps(report: Mapping[str, Any]) -> str | None:
 def _critical(report: Mapping[str, Any]) -> str | None:
     open_ones = [
         one for one in report["incidents"]
-        if one["severity"] == "critical" and one["state"] in ("open", "acknowledged")
+        if one["severity"] == "critical" and one["state"] in UNRESOLVED
     ]  # fmt: skip
     if not open_ones:
         return None

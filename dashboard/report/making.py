@@ -23,7 +23,7 @@ def make_report(
     """
     verified = ledger.verify()
     if not verified.ok:
-        damage = [one for one in verified.findings if one.severity == "damage"]
+        damage = verified.damaged
         raise DamageError(
             f"The ledger is damaged ({len(damage)} findings, the first: {damage[0].where}: "
             f"{damage[0].message}).",

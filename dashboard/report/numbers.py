@@ -15,8 +15,10 @@ import orjson
 from dashboard.report.headline import headline
 from dashboard.report.week import Basis, basis_of
 from detections.access_review import exceptions_at
-from detections.alerting.standing import FALSE_POSITIVE, alerts_of
-from detections.defaults import VERDICTS
+from detections.alerting.standing import FALSE_POSITIVE, UNRESOLVED, about, alerts_of, stands
+from detections.configs.timeline import Timeline
+from detections.defaults import VERDICT_NAMES, VERDICTS
+from detections.gaps import missing_by_source
 from detections.metric_catalogue import BY_NAME
 from detections.metrics.figures import Choice, Figure, figures
 from detections.metrics.periods import Period, before
@@ -24,6 +26,7 @@ from detections.rulebook.rule import rank
 from detections.sealed_log import SealedLog
 from ledger.errors import UsageError
 from ledger.format.manifest import Append, instant, parse_instant, with_instants
+from ledger.query.evidence import present
 from ledger.reader import Ledger
 
 FORMAT: Final = "decision-ledger-report/1"
@@ -35,7 +38,6 @@ MAX_SOURCES: Final = 200
 MAX_EVIDENCE: Final = 5
 """Events that are listed for one incident, beside the alert itself."""
 _TRUE_POSITIVES: Final = frozenset({VERDICTS["true-positive"], VERDICTS["security-risk"]})
-_VERDICT_NAMES: Final = {number: name for name, number in VERDICTS.items()}
 _OF_WEEK: Final = "time >= $1 AND time < $2"
 _WINDOW: Final = f"""
 SELECT count(*) AS events, min(time) AS first, max(time) AS last, count(DISTINCT tenant) AS tenants,
@@ -54,15 +56,6 @@ _SOURCES: Final = f"""
 SELECT source, count(*) AS events, min(time) AS first_seen, max(time) AS last_seen
 FROM events WHERE {_OF_WEEK} AND kind NOT IN ('alert', 'case', 'access') GROUP BY source ORDER BY source
 """  # noqa: S608  # constants alone
-_MISSING: Final = f"""
-SELECT source, CAST(sum(span - seen) AS BIGINT) AS missing FROM (
-    SELECT source, max(sequence) - min(sequence) + 1 AS span, count(DISTINCT sequence) AS seen
-    FROM events WHERE {_OF_WEEK} AND sequence IS NOT NULL GROUP BY source, instance
-) GROUP BY source
-"""  # noqa: S608  # constants alone
-_THERE: Final = """
-SELECT DISTINCT source || '#' || event_id FROM events WHERE source || '#' || event_id IN (SELECT unnest($1))
-"""
 
 
 def weekly(ledger: Ledger, basis: Basis) -> dict[str, Any]:
@@ -75,12 +68,13 @@ def weekly(ledger: Ledger, basis: Basis) -> dict[str, Any]:
     """
     week, size = basis.week, basis.size
     alerts = [one for one in alerts_of(ledger, at=size) if one["exercise"] is None]
-    found = week_figures(ledger, week, size)
+    timeline = SealedLog.of(ledger).timeline(size)
+    found = week_figures(ledger, week, size, timeline)
     incidents = _incidents(alerts, week)
     exceptions = [one for one in exceptions_at(ledger, week.end, at=size)
                   if one["state"] == "active" or one["overdue"]]  # fmt: skip
     denied = _rows(ledger, size, _DENIED, week)
-    sources = _sources(ledger, size, week, alerts)
+    sources = _sources(ledger, size, week, alerts, _completeness(ledger, week, size, timeline))
     report: dict[str, Any] = {
         "format": FORMAT,
         "week": {"name": week.name, "start": instant(week.start), "end": instant(week.end)},
@@ -94,7 +88,7 @@ def weekly(ledger: Ledger, basis: Basis) -> dict[str, Any]:
         "exceptions": [with_instants(_exception(one)) for one in exceptions[:MAX_EXCEPTIONS]],
         "top_denied": denied[:MAX_DENIED],
         "sources": sources[:MAX_SOURCES],
-        "restated": _restated(ledger, basis),
+        "restated": _restated(ledger, basis, timeline),
         "totals": {"incidents": len(incidents), "exceptions": len(exceptions), "top_denied": len(denied),
                    "sources": len(sources)},
     }  # fmt: skip
@@ -103,16 +97,20 @@ def weekly(ledger: Ledger, basis: Basis) -> dict[str, Any]:
     return report
 
 
-def week_figures(ledger: Ledger, week: Period, size: int) -> dict[str, list[Figure]]:
-    """By metric: its figures of the weeks before and of this one, which comes last."""
+def week_figures(
+    ledger: Ledger, week: Period, size: int, timeline: Timeline | None = None, choice: Choice | None = None
+) -> dict[str, list[Figure]]:
+    """By metric: its figures of the weeks before and of this one, which comes last.
+
+    `timeline` is that of `size` entries, for those who have it already.
+    """
     periods = [week]
     for _ in range(TREND_WEEKS):
         periods.insert(0, before(periods[0], "week", UTC))
-    timeline = SealedLog.of(ledger).timeline(size)
-    spans = timeline.spans("targets")
-    targets = spans[-1][2] if spans else None
+    known = timeline or SealedLog.of(ledger).timeline(size)
+    targets = known.last("targets")
     by_metric: dict[str, list[Figure]] = defaultdict(list)
-    for one in figures(ledger, periods, Choice(), timeline=timeline, targets=targets, at=size):
+    for one in figures(ledger, periods, choice or Choice(), timeline=known, targets=targets, at=size):
         by_metric[one.metric].append(one)
     return by_metric
 
@@ -147,10 +145,6 @@ def _metric(own: Sequence[Figure]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _stands(one: Mapping[str, Any]) -> bool:
-    return bool(one["engine_state"] != "withdrawn" and one["rule_state"] != "staging")
-
-
 def _by_rule(alerts: Iterable[Mapping[str, Any]], week: Period) -> list[dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     last_week = before(week, "week", UTC)
@@ -163,14 +157,14 @@ def _by_rule(alerts: Iterable[Mapping[str, Any]], week: Period) -> list[dict[str
             "other_verdicts": 0, "withdrawn": 0, "staging": 0, "last_week": 0,
         })  # fmt: skip
         if seen < week.start:
-            row["last_week"] += _stands(one)
+            row["last_week"] += stands(one)
         elif one["engine_state"] == "withdrawn":
             row["withdrawn"] += 1
-        elif not _stands(one):
+        elif not stands(one):
             row["staging"] += 1
         else:
             row["alerts"] += 1
-            row["open"] += one["state"] in ("open", "acknowledged")
+            row["open"] += one["state"] in UNRESOLVED
             if one["verdict_id"] is not None:
                 row[_verdict_column(one["verdict_id"])] += 1
     return sorted(found.values(), key=lambda row: (-row["alerts"], row["rule"]))
@@ -186,8 +180,8 @@ def _incidents(alerts: Iterable[dict[str, Any]], week: Period) -> list[dict[str,
     """Alerts of high or critical severity, first seen in the week or from before and unresolved."""
     found = [
         one for one in alerts
-        if _stands(one) and rank(one["severity"]) >= rank("high") and one["first_seen"] < week.end
-        and (one["first_seen"] >= week.start or one["state"] in ("open", "acknowledged"))
+        if stands(one) and rank(one["severity"]) >= rank("high") and one["first_seen"] < week.end
+        and (one["first_seen"] >= week.start or one["state"] in UNRESOLVED)
     ]  # fmt: skip
     return sorted(found, key=lambda one: (-rank(one["severity"]), one["first_seen"], one["alert_id"]))
 
@@ -195,10 +189,10 @@ def _incidents(alerts: Iterable[dict[str, Any]], week: Period) -> list[dict[str,
 def _incident(one: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "severity": one["severity"], "title": one["title"] or one["rule_id"], "rule": one["rule_id"],
-        "about": ", ".join(str(part) for part in orjson.loads(one["alert_key"])), "tenant": one["tenant"],
+        "about": about(one), "tenant": one["tenant"],
         "first_seen": instant(one["first_seen"]), "last_seen": instant(one["last_seen"]),
         "count": one["count"], "state": one["state"], "owner": one["owner"],
-        "verdict": _VERDICT_NAMES.get(one["verdict_id"]), "comment": one["comment"],
+        "verdict": VERDICT_NAMES.get(one["verdict_id"]), "comment": one["comment"],
         "alert_id": one["alert_id"], "event": f"{one['engine_source']}#{one['engine_event']}",
     }  # fmt: skip
 
@@ -213,8 +207,7 @@ def _rows(ledger: Ledger, size: int, statement: str, week: Period) -> list[dict[
     return [with_instants(row) for row in rows.to_pylist()]
 
 
-def _completeness(ledger: Ledger, week: Period, size: int) -> dict[str, Figure]:
-    timeline = SealedLog.of(ledger).timeline(size)
+def _completeness(ledger: Ledger, week: Period, size: int, timeline: Timeline) -> dict[str, Figure]:
     found = figures(
         ledger, [before(week, "week", UTC), week], Choice(group="source"), timeline=timeline, at=size,
         metrics=[BY_NAME["decision-log-completeness"]],
@@ -223,13 +216,16 @@ def _completeness(ledger: Ledger, week: Period, size: int) -> dict[str, Figure]:
 
 
 def _sources(
-    ledger: Ledger, size: int, week: Period, alerts: Iterable[Mapping[str, Any]]
+    ledger: Ledger,
+    size: int,
+    week: Period,
+    alerts: Iterable[Mapping[str, Any]],
+    complete: Mapping[str, Figure],
 ) -> list[dict[str, Any]]:
-    complete = _completeness(ledger, week, size)
-    missing = {row["source"]: row["missing"] for row in _rows(ledger, size, _MISSING, week)}
+    missing = missing_by_source(ledger.query(size), week.start, week.end)
     silences: dict[str, int] = defaultdict(int)
     for one in alerts:
-        if one["rule_id"] == "silent-source" and _stands(one) and week.start <= one["first_seen"] < week.end:
+        if one["rule_id"] == "silent-source" and stands(one) and week.start <= one["first_seen"] < week.end:
             silences[str(orjson.loads(one["alert_key"])[0])] += 1
     found = _rows(ledger, size, _SOURCES, week)
     known = {row["source"] for row in found}
@@ -245,7 +241,7 @@ def _sources(
     return sorted(found, key=lambda row: row["source"])
 
 
-def _restated(ledger: Ledger, basis: Basis) -> list[dict[str, Any]]:
+def _restated(ledger: Ledger, basis: Basis, timeline: Timeline) -> list[dict[str, Any]]:
     """Figures of the week before that differ now from those that its own report had."""
     last_week = before(basis.week, "week", UTC)
     try:
@@ -255,7 +251,7 @@ def _restated(ledger: Ledger, basis: Basis) -> list[dict[str, Any]]:
         was = week_figures(ledger, last_week, then.size)
     except UsageError:
         return []  # it had no report, or what it was made of is gone
-    now = week_figures(ledger, last_week, basis.size)
+    now = week_figures(ledger, last_week, basis.size, timeline)
     return [
         {"metric": name, "was": was[name][-1].value, "is": now[name][-1].value,
          "sample_was": was[name][-1].sample, "sample_is": now[name][-1].sample}
@@ -285,8 +281,7 @@ def _listed(
         reasons.setdefault(one["opening"], f"exception {one['exception_id']}")
     for one in report["top_denied"]:
         reasons.setdefault(one["event"], "newest of those most denied")
-    query = ledger.query(report["counted_at"]["size"])
-    there = set(query.trusted(_THERE, [list(reasons)]).column(0).to_pylist())
+    there = present(ledger, list(reasons), report["counted_at"]["size"])
     # Numbered: names from events are nothing to build a path of.
     return [
         {"event": event, "why": why, "file": f"evidence/{number:04d}.json"}

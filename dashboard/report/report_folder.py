@@ -10,7 +10,9 @@ All but run.json is byte-identical for the same week, checkpoint and versions.
 
 from __future__ import annotations
 
+import io
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from datetime import datetime
 from importlib.metadata import version
@@ -102,9 +104,6 @@ def write_folder(folder: Path, files: Mapping[str, bytes], now: datetime) -> Non
 
 def archive(files: Mapping[str, bytes]) -> bytes:
     """The folder as one zip file, its dates fixed."""
-    import io  # noqa: PLC0415  # only a download needs it
-    import zipfile  # noqa: PLC0415  # as above
-
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as packed:
         for name in sorted(files):

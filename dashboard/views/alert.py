@@ -15,10 +15,9 @@ from dashboard.views.deciding import case_form, pending_of, triage_form
 from dashboard.views.decisions import events_table, opened
 from dashboard.views.event import proof
 from dashboard.wording import SEVERITIES, literal, moment
-from detections.defaults import VERDICTS
+from detections.defaults import VERDICT_NAMES
 from ledger.format.state import ENGINE_TOPIC
 
-_VERDICTS = {number: name for name, number in VERDICTS.items()}
 _PROVED_AT_ONCE = 200
 
 
@@ -103,7 +102,7 @@ def _evidence(found: dict[str, Any]) -> None:
 
 def _triage(found: dict[str, Any]) -> None:
     st.markdown("**State**")
-    verdict = _VERDICTS.get(found["verdict_id"], "none") if found["verdict_id"] is not None else "none"
+    verdict = VERDICT_NAMES.get(found["verdict_id"], "none") if found["verdict_id"] is not None else "none"
     st.text(f"{found['state']}, verdict: {verdict}")
     if found["comment"]:
         st.text(found["comment"])
@@ -128,7 +127,9 @@ def _triage(found: dict[str, Any]) -> None:
                 "step": lambda step: step["outcome"],
                 "by": lambda step: "the engine" if step["topic"] == ENGINE_TOPIC else step["actor"],
                 "events": lambda step: step["count"],
-                "verdict": lambda step: _VERDICTS.get(step["verdict_id"], "") if step["verdict_id"] else "",
+                "verdict": lambda step: (
+                    VERDICT_NAMES.get(step["verdict_id"], "") if step["verdict_id"] else ""
+                ),
                 "comment": lambda step: step["comment"] or "",
             },
         ),

@@ -12,9 +12,10 @@ from dashboard.access import Right
 from dashboard.answers.reviews import review_state
 from dashboard.frame import ask, download, each, empty_ledger, everything, hand_over, page, shown_of, viewer
 from dashboard.navigation import link
-from dashboard.people import MAX_TEXT, REVIEW_OUTCOMES, review
+from dashboard.people import MAX_TEXT, review
 from dashboard.views.deciding import done, may_decide, nonce
 from dashboard.wording import literal, moment
+from detections.defaults import REVIEW_OUTCOMES
 from ledger.errors import LedgerError
 
 SOON = timedelta(days=7)

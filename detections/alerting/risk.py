@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from detections.alerting.standing import UNRESOLVED, stands
 from detections.rulebook.rule import rank
 
 WEIGHTS: Final = {"informational": 1, "low": 3, "medium": 10, "high": 30, "critical": 100}
 """What one open alert adds: three of a level outweigh one of the next."""
-OPEN: Final = ("open", "acknowledged")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,7 @@ def risk_scores(alerts: Iterable[Mapping[str, Any]]) -> list[Risk]:
     held: dict[str, list[Mapping[str, Any]]] = {}
     for one in alerts:
         principal = one["delegated_actor"] or one["actor"]
-        counts = (
-            one["state"] in OPEN and one["engine_state"] != "withdrawn"
-            and one["exercise"] is None and one["rule_state"] != "staging"
-        )  # fmt: skip
-        if principal is not None and counts:
+        if principal is not None and one["state"] in UNRESOLVED and stands(one):
             held.setdefault(principal, []).append(one)
     found = [
         Risk(

@@ -16,6 +16,7 @@ from ledger.query.engine import PLACED
 from ledger.query.evidence import seal_order
 from ledger.reader import Ledger
 
+UNRESOLVED: Final = ("open", "acknowledged")
 FALSE_POSITIVE: Final = 1
 JUDGED: Final = (1, 2, 4, 5, 8)
 """The verdicts that say whether an alert was right."""
@@ -47,6 +48,25 @@ _ENGINE_STEPS: Final = f"""
 SELECT time, topic, outcome, severity, count, actor, owner, verdict_id, comment, event_id FROM alerts
 WHERE alert_id = $1 AND topic = '{ENGINE_TOPIC}' ORDER BY record_offset, part
 """  # noqa: S608  # as above
+
+
+def stands(alert: Mapping[str, Any]) -> bool:
+    """Whether an alert counts: not withdrawn, no drill's, and of a rule that is not in staging."""
+    return (
+        alert["engine_state"] != "withdrawn"
+        and alert["exercise"] is None
+        and alert["rule_state"] != "staging"
+    )
+
+
+def about(alert: Mapping[str, Any]) -> str:
+    """What an alert is about, as text: the values of its key."""
+    return ", ".join(str(part) for part in orjson.loads(alert["alert_key"]))
+
+
+def gravest_first(alert: Mapping[str, Any]) -> tuple[int, float, str]:
+    """A key to sort by: severity, then the newest."""
+    return -rank(alert["severity"]), -alert["last_seen"].timestamp(), alert["alert_id"]
 
 
 def alerts_of(ledger: Ledger, *, at: int | None = None) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from detections.configs.models import RuleException, SourceSettings
+from detections.configs.models import Ownership, RuleException, SourceSettings
 from detections.configs.sealed import is_ours, sealed_config
 from detections.recall.memory import END, START
 from detections.rulebook.bound_rule import bind
@@ -45,6 +45,15 @@ class Timeline:
         ends = [*starts[1:], END]
         spans = zip(starts, ends, there, strict=False)
         return [(since, until, value) for since, until, (_, value) in spans if since < until]
+
+    def last(self, name: str) -> Any:
+        """The configuration of a name that is in force now; None where none was sealed."""
+        spans = self.spans(name)
+        return spans[-1][2] if spans else None
+
+    def ownership(self) -> dict[str, Ownership]:
+        """Who answers for each principal, by the configuration in force now."""
+        return {one.id: one for one in self.last("ownership") or ()}
 
     def rules(self) -> list[InForce]:
         """The rules in force at any time, each version with its time; paused ones are left out."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMAT", "MAX_BUNDLE_BYTES", "MAX_EVENTS", "Place", "Proved",
-    "entry_proof", "export", "export_each", "locate", "segment_rows", "verify_bundle",
+    "entry_proof", "export", "export_each", "locate", "present", "segment_rows", "verify_bundle",
 ]  # fmt: skip
 
 MAX_EVENTS: Final = 10_000
@@ -201,18 +201,14 @@ def seal_order(ledger: OpenLedger, rows: Sequence[Mapping[str, Any]]) -> list[tu
 
     `rows` bear their `filename` and `file_row_number`.
     """
-    files = {ledger.query_path(file): file for file in ledger.state.files.values()}
+    files = _event_files(ledger)
     places = [_place(files[row["filename"]], row["file_row_number"]) for row in rows]
     return [(ledger.state.originals[one.segment].entry, one.segment, one.index) for one in places]
 
 
 def locate_each(ledger: OpenLedger, ids: Sequence[str], at: int | None = None) -> dict[str, list[Place]]:
     """As `locate`, by id, each id once."""
-    files = {
-        ledger.query_path(file): file
-        for file in ledger.state.files.values()
-        if parse_event_path(file.path) is not None
-    }
+    files = _event_files(ledger)
     wanted = list(dict.fromkeys(ids))
     # The id itself, or what stands behind one of its number signs.
     candidates = {
@@ -233,6 +229,16 @@ def locate_each(ledger: OpenLedger, ids: Sequence[str], at: int | None = None) -
             )
         found[one] = [_place(files[row["filename"]], row["file_row_number"]) for row in own]
     return found
+
+
+def present(ledger: OpenLedger, ids: Sequence[str], at: int | None = None) -> set[str]:
+    """Which of these, each `<source>#<event_id>`, there are as of `at` entries."""
+    found = ledger.query(at).trusted(
+        "SELECT DISTINCT source || '#' || event_id FROM events"
+        " WHERE source || '#' || event_id IN (SELECT unnest(?))",
+        [list(ids)],
+    )
+    return set(found.column(0).to_pylist())
 
 
 def segment_rows(ledger: OpenLedger, segment: str) -> pa.Table:
@@ -267,6 +273,15 @@ def _rows_with(ledger: OpenLedger, names: Sequence[str], at: int | None) -> dict
         for row in sorted(rows, key=lambda row: (row["filename"], row["file_row_number"])):
             found.setdefault(row["event_id"], []).append(row)
     return found
+
+
+def _event_files(ledger: OpenLedger) -> dict[str, LiveFile]:
+    """Files of events by what the engine calls them."""
+    return {
+        ledger.query_path(file): file
+        for file in ledger.state.files.values()
+        if parse_event_path(file.path) is not None
+    }
 
 
 def _place(file: LiveFile, row: int) -> Place:

@@ -12,6 +12,12 @@ from ledger.errors import UsageError
 MAX_BYTES: Final = 4_096
 
 
+def check_private(path: Path, named: str) -> None:
+    """Raise UsageError where others may read a file, which is called `named`; OSError where there is none."""
+    if path.stat().st_mode & 0o077:
+        raise UsageError(f"Others may read {named}.", f"Run `chmod 600 {path}`.")
+
+
 def read_private_json(path: Path) -> Any:
     """What a private file holds.
 
@@ -20,8 +26,7 @@ def read_private_json(path: Path) -> Any:
         OSError: it cannot be read.
         ValueError: it holds no JSON, or more than 4 KiB.
     """
-    if path.stat().st_mode & 0o077:
-        raise UsageError(f"Others may read the private key {path}.", f"Run `chmod 600 {path}`.")
+    check_private(path, f"the private key {path}")
     with path.open("rb") as file:
         return json.loads(file.read(MAX_BYTES))
 
