@@ -421,3 +421,21 @@ def each(rows: Sequence[T], columns: Mapping[str, Callable[[T], Any]]) -> pl.Dat
     return pl.DataFrame(
         {heading: [make(row) for row in rows] for heading, make in columns.items()}, strict=False
     )
+
+
+def show_table(rows: Sequence[T], columns: Mapping[str, Callable[[T], Any]], *, alt: str) -> None:
+    """A table for people, with what it holds in words."""
+    st.dataframe(each(rows, columns), hide_index=True, alt=alt)
+
+
+def choose(rows: Sequence[T], columns: Mapping[str, Callable[[T], Any]], *, key: str, alt: str) -> int | None:
+    """A table of which one row can be chosen: its number, or None."""
+    event = st.dataframe(
+        each(rows, columns),
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        key=key,
+        alt=alt,
+    )
+    return event.selection.rows[0] if event.selection.rows else None

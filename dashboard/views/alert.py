@@ -9,10 +9,10 @@ import streamlit as st
 
 from dashboard.access import Right
 from dashboard.answers.alerts import one_alert
-from dashboard.frame import ask, each, page, shown_of
+from dashboard.frame import ask, choose, page, show_table, shown_of
 from dashboard.navigation import link
 from dashboard.views.deciding import case_form, pending_of, triage_form
-from dashboard.views.decisions import events_table, opened
+from dashboard.views.decisions import EVENT_COLUMNS, opened
 from dashboard.views.event import proof
 from dashboard.wording import SEVERITIES, literal, moment
 from detections.defaults import VERDICT_NAMES
@@ -81,17 +81,10 @@ def _evidence(found: dict[str, Any]) -> None:
     if not rows:
         st.caption("None of its events is here any more, or none is in your tenants\\.")
         return
-    chosen = st.dataframe(
-        events_table(rows),
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        key="evidence",
-        alt="The events this alert rests on, by time",
-    )
+    chosen = choose(rows, EVENT_COLUMNS, key="evidence", alt="The events this alert rests on, by time")
     shown_of(len(rows), len(found["evidence"] or []), "events of its evidence")
-    if chosen.selection.rows:
-        opened(rows[chosen.selection.rows[0]])
+    if chosen is not None:
+        opened(rows[chosen])
     traces = list(dict.fromkeys(row["trace_id"] for row in rows if row["trace_id"]))
     for trace in traces[:3]:
         link("trace", f"Trace {trace[:8]}…{trace[-4:]}", icon=":material/account_tree:", trace=trace)
@@ -119,21 +112,16 @@ def _triage(found: dict[str, Any]) -> None:
             "Somebody decided without having seen the decision before it; the last sealed one counts\\."
         )
     st.markdown("**History**")
-    st.dataframe(
-        each(
-            found["history"],
-            {
-                "time (UTC)": lambda step: f"{step['time']:%Y-%m-%d %H:%M:%S}",
-                "step": lambda step: step["outcome"],
-                "by": lambda step: "the engine" if step["topic"] == ENGINE_TOPIC else step["actor"],
-                "events": lambda step: step["count"],
-                "verdict": lambda step: (
-                    VERDICT_NAMES.get(step["verdict_id"], "") if step["verdict_id"] else ""
-                ),
-                "comment": lambda step: step["comment"] or "",
-            },
-        ),
-        hide_index=True,
+    show_table(
+        found["history"],
+        {
+            "time (UTC)": lambda step: f"{step['time']:%Y-%m-%d %H:%M:%S}",
+            "step": lambda step: step["outcome"],
+            "by": lambda step: "the engine" if step["topic"] == ENGINE_TOPIC else step["actor"],
+            "events": lambda step: step["count"],
+            "verdict": lambda step: VERDICT_NAMES.get(step["verdict_id"], "") if step["verdict_id"] else "",
+            "comment": lambda step: step["comment"] or "",
+        },
         alt="Every step of this alert",
     )
     st.code(f"decision-ledger alerts ack {found['alert_id'][:12]}", language="sh")

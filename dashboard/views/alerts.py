@@ -9,7 +9,7 @@ import streamlit as st
 from dashboard import charts
 from dashboard.access import Right
 from dashboard.answers.alerts import STATES, per_day, queue, troubles
-from dashboard.frame import ask, download, each, empty_ledger, everything, page, shown_of
+from dashboard.frame import ask, download, each, empty_ledger, everything, page, show_table, shown_of
 from dashboard.navigation import link
 from dashboard.views.deciding import triage_form
 from dashboard.wording import SEVERITIES, literal, moment, short_id
@@ -67,18 +67,15 @@ def _rule_errors(told: dict[str, Any]) -> None:
     if not told["rules"]:
         st.caption("No rule fails, by the last word of the engines\\.")
         return
-    st.dataframe(
-        each(
-            told["rules"],
-            {
-                "rule": lambda one: one["rule"],
-                "why": lambda one: one["message"],
-                "times": lambda one: one["times"],
-                "engine": lambda one: one["engine"],
-                "seen": lambda one: moment(one["seen"]),
-            },
-        ),
-        hide_index=True,
+    show_table(
+        told["rules"],
+        {
+            "rule": lambda one: one["rule"],
+            "why": lambda one: one["message"],
+            "times": lambda one: one["times"],
+            "engine": lambda one: one["engine"],
+            "seen": lambda one: moment(one["seen"]),
+        },
         alt="Rules that could not be judged; what they missed is judged again with the next entries",
     )
     st.caption("What a failing rule could not judge it judges later; no other rule waits for it\\.")
@@ -89,34 +86,28 @@ def _system(told: dict[str, Any]) -> None:
         st.info("No engine has left word: rules do not look at this ledger\\. Start one:")
         st.code("decision-ledger detect run", language="sh")
     else:
-        st.dataframe(
-            each(
-                told["engines"],
-                {
-                    "engine": lambda one: one["engine"],
-                    "judged up to entry": lambda one: one["judged"],
-                    "entries behind": lambda one: one["behind"],
-                    "stands still": lambda one: ", ".join(
-                        f"{key['topic']}/{key['partition']}" for key in one["stalled"]
-                    ),
-                    "seen": lambda one: moment(one["seen"]),
-                },
-            ),
-            hide_index=True,
+        show_table(
+            told["engines"],
+            {
+                "engine": lambda one: one["engine"],
+                "judged up to entry": lambda one: one["judged"],
+                "entries behind": lambda one: one["behind"],
+                "stands still": lambda one: ", ".join(
+                    f"{key['topic']}/{key['partition']}" for key in one["stalled"]
+                ),
+                "seen": lambda one: moment(one["seen"]),
+            },
             alt="Engines, and how far each has judged",
         )
     if told["lag"]:
-        st.dataframe(
-            each(
-                told["lag"],
-                {
-                    "topic": lambda row: row["topic"],
-                    "partition": lambda row: row["partition"],
-                    "messages not sealed": lambda row: row["lag"],
-                    "seen": lambda row: row["seen"],
-                },
-            ),
-            hide_index=True,
+        show_table(
+            told["lag"],
+            {
+                "topic": lambda row: row["topic"],
+                "partition": lambda row: row["partition"],
+                "messages not sealed": lambda row: row["lag"],
+                "seen": lambda row: row["seen"],
+            },
             alt="Partitions with messages that wait to be sealed",
         )
 
@@ -158,18 +149,15 @@ def _groups(alerts: list[dict[str, Any]], by: str) -> None:
     for one in alerts:
         counted.setdefault(str(one[column] or "none") if column else "", []).append(one)
     rows = sorted(counted.items(), key=lambda pair: (-len(pair[1]), pair[0]))
-    st.dataframe(
-        each(
-            rows,
-            {
-                by: lambda pair: pair[0],
-                "alerts": lambda pair: len(pair[1]),
-                "open": lambda pair: sum(bool(one["state"] == "open") for one in pair[1]),
-                "worst": lambda pair: SEVERITIES.get(pair[1][0]["severity"]),
-                "events": lambda pair: sum(one["count"] or 0 for one in pair[1]),
-            },
-        ),
-        hide_index=True,
+    show_table(
+        rows,
+        {
+            by: lambda pair: pair[0],
+            "alerts": lambda pair: len(pair[1]),
+            "open": lambda pair: sum(bool(one["state"] == "open") for one in pair[1]),
+            "worst": lambda pair: SEVERITIES.get(pair[1][0]["severity"]),
+            "events": lambda pair: sum(one["count"] or 0 for one in pair[1]),
+        },
         alt=f"Alerts by {by}",
     )
 

@@ -7,7 +7,7 @@ import streamlit as st
 from dashboard.access import Right
 from dashboard.answers.audit import looked
 from dashboard.answers.filters import RANGES, Filters, named_range
-from dashboard.frame import ask, download, each, everything, page, shown_of
+from dashboard.frame import ask, download, everything, page, show_table, shown_of
 from dashboard.wording import literal, moment
 
 
@@ -24,31 +24,25 @@ def show() -> None:
         return
     people = len({row["actor"] for row in told["counts"]})
     st.markdown(literal(f"{people} people did {told['total']:,} things."))
-    st.dataframe(
-        each(
-            told["counts"],
-            {
-                "person": lambda row: row["actor"],
-                "did": lambda row: row["action"],
-                "times": lambda row: row["n"],
-                "last": lambda row: moment(row["last"]),
-            },
-        ),
-        hide_index=True,
+    show_table(
+        told["counts"],
+        {
+            "person": lambda row: row["actor"],
+            "did": lambda row: row["action"],
+            "times": lambda row: row["n"],
+            "last": lambda row: moment(row["last"]),
+        },
         alt="What each person did, and how often",
     )
-    st.dataframe(
-        each(
-            told["rows"],
-            {
-                "time": lambda row: moment(row["time"]),
-                "person": lambda row: row["actor"],
-                "did": lambda row: row["action"],
-                "where": lambda row: row["resource"],
-                "what": lambda row: row["what"],
-            },
-        ),
-        hide_index=True,
+    show_table(
+        told["rows"],
+        {
+            "time": lambda row: moment(row["time"]),
+            "person": lambda row: row["actor"],
+            "did": lambda row: row["action"],
+            "where": lambda row: row["resource"],
+            "what": lambda row: row["what"],
+        },
         alt="What people looked at, the newest first",
     )
     shown_of(len(told["rows"]), told["total"], "records")

@@ -8,13 +8,12 @@ import streamlit as st
 
 from dashboard.access import Right
 from dashboard.answers.cases import cases, package
-from dashboard.frame import ask, each, hand_over, page, shown_of, taken_along, viewer
+from dashboard.frame import ask, choose, page, show_table, shown_of, taken_along, viewer
 from dashboard.navigation import link
 from dashboard.people import MAX_TEXT, MAX_TITLE, case_step
 from dashboard.report.report_folder import archive
-from dashboard.views.deciding import done, may_decide, nonce
+from dashboard.views.deciding import may_decide, save
 from dashboard.wording import literal, moment, short_id
-from ledger.errors import LedgerError
 
 
 @page("Cases", Right.ROWS)
@@ -28,28 +27,23 @@ def show() -> None:
         st.info("No case was opened yet\\. Open one from an alert\\.")
         return
     chosen = st.query_params.get("case")
-    table = st.dataframe(
-        each(
-            found,
-            {
-                "case": lambda one: one["title"] or one["case_id"],
-                "state": lambda one: one["state"],
-                "owner": lambda one: one["owner"] or "unowned",
-                "alerts": lambda one: len(one["alerts"]),
-                "events": lambda one: len(one["evidence"]),
-                "moved": lambda one: moment(one["moved_at"]),
-                "tenant": lambda one: one["tenant"] or "–",
-            },
-        ),
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
+    chosen_row = choose(
+        found,
+        {
+            "case": lambda one: one["title"] or one["case_id"],
+            "state": lambda one: one["state"],
+            "owner": lambda one: one["owner"] or "unowned",
+            "alerts": lambda one: len(one["alerts"]),
+            "events": lambda one: len(one["evidence"]),
+            "moved": lambda one: moment(one["moved_at"]),
+            "tenant": lambda one: one["tenant"] or "–",
+        },
         key="cases",
         alt="Cases, the open ones first",
     )
     shown_of(len(found), len(found), "cases")
-    if table.selection.rows:
-        one = found[table.selection.rows[0]]
+    if chosen_row is not None:
+        one = found[chosen_row]
         link(
             "cases",
             f"Open: {one['title'] or one['case_id']}",
@@ -66,19 +60,16 @@ def _one(one: dict[str, Any]) -> None:
     st.code(f"case:{one['case_id']}", language=None)
     left, right = st.columns([3, 2], gap="large")
     with left:
-        st.dataframe(
-            each(
-                one["steps"],
-                {
-                    "time": lambda step: moment(step["time"]),
-                    "step": lambda step: step["outcome"],
-                    "by": lambda step: step["actor"] or "–",
-                    "note": lambda step: step["comment"] or "",
-                    "alert": lambda step: short_id(step["alert_id"]),
-                    "events": lambda step: len(step["evidence"] or []),
-                },
-            ),
-            hide_index=True,
+        show_table(
+            one["steps"],
+            {
+                "time": lambda step: moment(step["time"]),
+                "step": lambda step: step["outcome"],
+                "by": lambda step: step["actor"] or "–",
+                "note": lambda step: step["comment"] or "",
+                "alert": lambda step: short_id(step["alert_id"]),
+                "events": lambda step: len(step["evidence"] or []),
+            },
             alt="Every step of this case",
         )
         for alert_id in one["alerts"][:20]:
@@ -116,19 +107,15 @@ def _step(one: dict[str, Any]) -> None:
         comment = st.text_area("Note", max_chars=MAX_TEXT, height=100)
         if not st.form_submit_button("Save", type="primary"):
             return
-    try:
-        event = case_step(
+    save(
+        form,
+        lambda nonce: case_step(
             one["case_id"],
             str(outcome),
             viewer().user,
-            nonce(form),
+            nonce,
             tenant=one["tenant"],
             comment=comment,
             owner=owner,
-        )
-    except LedgerError as error:
-        st.error(literal(error))
-        return
-    if hand_over(event):
-        done(form)
-        st.success("Saved, not sealed yet\\. It shows when the page is refreshed\\.")
+        ),
+    )

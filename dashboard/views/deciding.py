@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import streamlit as st
@@ -30,6 +31,20 @@ def nonce(form: str) -> str:
 def done(form: str) -> None:
     """What a form did is saved: the next time it does something new."""
     st.session_state.pop(f"nonce-{form}", None)
+
+
+def save(form: str, make: Callable[[str], dict[str, Any]]) -> bool:
+    """Hand over what a form made (given its random id), and say what became of it; whether it is saved."""
+    try:
+        event = make(nonce(form))
+    except LedgerError as error:
+        st.error(literal(error))
+        return False
+    if not hand_over(event):
+        return False
+    done(form)
+    st.success("Saved, not sealed yet\\. It shows when the page is refreshed\\.")
+    return True
 
 
 def may_decide(right: Right) -> bool:
@@ -107,22 +122,18 @@ def case_form(
     if one is None and not title.strip():
         st.error("A new case needs a title\\.")
         return
-    try:
-        event = case_step(
+    save(
+        form,
+        lambda nonce: case_step(
             new_id() if one is None else one["case_id"],
             "opened" if one is None else "added",
             viewer().user,
-            nonce(form),
+            nonce,
             tenant=tenant,
             title=title if one is None else None,
             comment=comment,
             owner=viewer().user if one is None else None,
             alert_id=alert_id,
             evidence=evidence,
-        )
-    except LedgerError as error:
-        st.error(literal(error))
-        return
-    if hand_over(event):
-        done(form)
-        st.success("Saved, not sealed yet\\. It shows when the page is refreshed\\.")
+        ),
+    )

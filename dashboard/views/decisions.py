@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import polars as pl
@@ -22,7 +23,7 @@ from dashboard.answers.decisions import (
     rows_statement,
 )
 from dashboard.answers.filters import Filters, text_columns
-from dashboard.frame import ask, brushed, each, empty_ledger, everything, filter_bar, page, shown_of, sql_of
+from dashboard.frame import ask, brushed, choose, empty_ledger, everything, filter_bar, page, shown_of, sql_of
 from dashboard.navigation import link
 from dashboard.wording import MARKS, literal, moment
 
@@ -31,6 +32,20 @@ FACET_WORDS: Final = {
     "kind": "Kind", "reason": "Reason", "action": "Action", "policy_version": "Policy version",
     "delegated_actor": "Agent", "actor": "Initiator", "resource": "Resource",
 }  # fmt: skip
+EVENT_COLUMNS: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
+    "time (UTC)": lambda row: f"{row['time']:%Y-%m-%d %H:%M:%S}",
+    "kind": lambda row: row["kind"],
+    "answer": lambda row: MARKS.get(row["decision"], row["decision"] or "–"),
+    "principal": lambda row: row["delegated_actor"] or row["actor"] or "–",
+    "for": lambda row: row["actor"] or "–",
+    "action": lambda row: row["action"] or "–",
+    "resource": lambda row: row["resource"] or "–",
+    "reason": lambda row: row["reason"] or "–",
+    "tenant": lambda row: row["tenant"] or "–",
+    "environment": lambda row: row["environment"] or "–",
+    "source": lambda row: row["source"],
+}
+"""Events as people read them."""
 
 
 @page("Decisions", Right.ROWS)
@@ -138,14 +153,7 @@ def _rows(filters: Filters, total: int) -> None:
     if not found:
         st.info("Nothing meets these filters\\. Take one away, or widen the time\\.")
         return
-    event = st.dataframe(
-        events_table(found),
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        key="rows",
-        alt="Events that meet the filters, the newest first",
-    )
+    chosen = choose(found, EVENT_COLUMNS, key="rows", alt="Events that meet the filters, the newest first")
     begin = len(pages) * PAGE
     shown_of(begin + len(found), total, f"events, this page from {begin + 1:,}")
     older, newer, _ = st.columns([1, 1, 3])
@@ -156,30 +164,10 @@ def _rows(filters: Filters, total: int) -> None:
     if older.button("Older", disabled=len(found) < PAGE, icon=":material/arrow_forward:"):
         pages.append((last["time"], last["source"], last["event_id"]))
         st.rerun()
-    if event.selection.rows:
-        opened(found[event.selection.rows[0]])
+    if chosen is not None:
+        opened(found[chosen])
     statement, params = rows_statement(filters, pages[-1] if pages else None)
     sql_of("events", statement, params, rows=table)
-
-
-def events_table(found: list[dict[str, Any]]) -> Any:
-    """Events as people read them."""
-    return each(
-        found,
-        {
-            "time (UTC)": lambda row: f"{row['time']:%Y-%m-%d %H:%M:%S}",
-            "kind": lambda row: row["kind"],
-            "answer": lambda row: MARKS.get(row["decision"], row["decision"] or "–"),
-            "principal": lambda row: row["delegated_actor"] or row["actor"] or "–",
-            "for": lambda row: row["actor"] or "–",
-            "action": lambda row: row["action"] or "–",
-            "resource": lambda row: row["resource"] or "–",
-            "reason": lambda row: row["reason"] or "–",
-            "tenant": lambda row: row["tenant"] or "–",
-            "environment": lambda row: row["environment"] or "–",
-            "source": lambda row: row["source"],
-        },
-    )
 
 
 def opened(row: dict[str, Any]) -> None:

@@ -10,13 +10,22 @@ import streamlit as st
 
 from dashboard.access import Right
 from dashboard.answers.reviews import review_state
-from dashboard.frame import ask, download, each, empty_ledger, everything, hand_over, page, shown_of, viewer
+from dashboard.frame import (
+    ask,
+    choose,
+    download,
+    empty_ledger,
+    everything,
+    page,
+    show_table,
+    shown_of,
+    viewer,
+)
 from dashboard.navigation import link
 from dashboard.people import MAX_TEXT, review
-from dashboard.views.deciding import done, may_decide, nonce
+from dashboard.views.deciding import may_decide, save
 from dashboard.wording import literal, moment
 from detections.defaults import REVIEW_OUTCOMES
-from ledger.errors import LedgerError
 
 SOON = timedelta(days=7)
 
@@ -60,27 +69,22 @@ def _campaign(campaign: dict[str, Any], now: datetime) -> None:
         st.caption("Nothing stands that needs a review\\.")
         return
     st.progress(campaign["done"] / len(rows))
-    table = st.dataframe(
-        each(
-            rows,
-            {
-                "what": lambda row: row["target"],
-                "for": lambda row: row["what"],
-                "owner": lambda row: row["owner"] or "unowned",
-                "ends": lambda row: moment(row["ends"]),
-                "uses": lambda row: row["uses"],
-                "last used": lambda row: moment(row["last_used"]),
-                "reviewed": lambda row: f"{row['outcome']} by {row['by']}" if row["outcome"] else "to do",
-            },
-        ),
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
+    chosen = choose(
+        rows,
+        {
+            "what": lambda row: row["target"],
+            "for": lambda row: row["what"],
+            "owner": lambda row: row["owner"] or "unowned",
+            "ends": lambda row: moment(row["ends"]),
+            "uses": lambda row: row["uses"],
+            "last used": lambda row: moment(row["last_used"]),
+            "reviewed": lambda row: f"{row['outcome']} by {row['by']}" if row["outcome"] else "to do",
+        },
         key="campaign",
         alt="What stands and needs a review in this month",
     )
-    if table.selection.rows:
-        _review(rows[table.selection.rows[0]], campaign["name"])
+    if chosen is not None:
+        _review(rows[chosen], campaign["name"])
 
 
 def _review(row: dict[str, Any], campaign: str) -> None:
@@ -93,27 +97,23 @@ def _review(row: dict[str, Any], campaign: str) -> None:
         reason = st.text_area("Reason", max_chars=MAX_TEXT, height=80)
         if not st.form_submit_button("Save the review", type="primary"):
             return
-    try:
-        event = review(
+    saved = save(
+        form,
+        lambda nonce: review(
             row["target"],
             str(outcome),
             viewer().user,
-            nonce(form),
+            nonce,
             campaign=campaign,
             tenant=row["tenant"],
             comment=reason,
             owner=row["owner"],
-        )
-    except LedgerError as error:
-        st.error(literal(error))
-        return
-    if hand_over(event):
-        done(form)
-        st.success("Saved, not sealed yet\\. It shows when the page is refreshed\\.")
-        if outcome != "kept" and row["target"].startswith("exception:"):
-            st.caption("The exception itself is ended where it was given:")
-            name = shlex.quote(row["target"].removeprefix("exception:"))
-            st.code(f"decision-ledger issuer exception close {name}", language="sh")
+        ),
+    )
+    if saved and outcome != "kept" and row["target"].startswith("exception:"):
+        st.caption("The exception itself is ended where it was given:")
+        name = shlex.quote(row["target"].removeprefix("exception:"))
+        st.code(f"decision-ledger issuer exception close {name}", language="sh")
 
 
 def _exceptions(exceptions: list[dict[str, Any]], now: datetime) -> None:
@@ -125,31 +125,26 @@ def _exceptions(exceptions: list[dict[str, Any]], now: datetime) -> None:
     if not shown:
         st.caption("None\\. The policy was followed, or nothing of it was logged\\.")
         return
-    table = st.dataframe(
-        each(
-            shown,
-            {
-                "exception": lambda one: one["exception_id"],
-                "state": lambda one: one["state"] + (", OVERDUE" if one["overdue"] else ""),
-                "owner": lambda one: one["owner"] or "unowned",
-                "for": lambda one: one["principal"] or "–",
-                "reason": lambda one: one["reason"] or "none given",
-                "ends": lambda one: moment(one["expires_at"]),
-                "review due": lambda one: moment(one["review_due_at"]),
-                "uses in 90 d": lambda one: one["uses"],
-                "last used": lambda one: moment(one["last_used"]),
-                "environment": lambda one: one["environment"] or "–",
-            },
-        ),
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
+    chosen = choose(
+        shown,
+        {
+            "exception": lambda one: one["exception_id"],
+            "state": lambda one: one["state"] + (", OVERDUE" if one["overdue"] else ""),
+            "owner": lambda one: one["owner"] or "unowned",
+            "for": lambda one: one["principal"] or "–",
+            "reason": lambda one: one["reason"] or "none given",
+            "ends": lambda one: moment(one["expires_at"]),
+            "review due": lambda one: moment(one["review_due_at"]),
+            "uses in 90 d": lambda one: one["uses"],
+            "last used": lambda one: moment(one["last_used"]),
+            "environment": lambda one: one["environment"] or "–",
+        },
         key="exception-rows",
         alt="Exceptions, the overdue first",
     )
     shown_of(len(shown), len(exceptions), "exceptions")
-    if table.selection.rows:
-        one = shown[table.selection.rows[0]]
+    if chosen is not None:
+        one = shown[chosen]
         link(
             "decisions",
             f"What was done under {one['exception_id']}",
@@ -174,22 +169,19 @@ def _grants(grants: list[dict[str, Any]], now: datetime) -> None:
     if not grants:
         st.caption("No grant stands\\.")
         return
-    st.dataframe(
-        each(
-            grants,
-            {
-                "grant": lambda one: one["grant_id"],
-                "for": lambda one: one["principal"] or "–",
-                "covers": lambda one: ", ".join(one["covers"] or []),
-                "approved by": lambda one: one["approved_by"] or "–",
-                "since": lambda one: moment(one["opened_at"]),
-                "ends": lambda one: moment(one["expires_at"]),
-                "days of life": lambda one: one["days"],
-                "uses in 90 d": lambda one: one["uses"],
-                "last used": lambda one: moment(one["last_used"]),
-            },
-        ),
-        hide_index=True,
+    show_table(
+        grants,
+        {
+            "grant": lambda one: one["grant_id"],
+            "for": lambda one: one["principal"] or "–",
+            "covers": lambda one: ", ".join(one["covers"] or []),
+            "approved by": lambda one: one["approved_by"] or "–",
+            "since": lambda one: moment(one["opened_at"]),
+            "ends": lambda one: moment(one["expires_at"]),
+            "days of life": lambda one: one["days"],
+            "uses in 90 d": lambda one: one["uses"],
+            "last used": lambda one: moment(one["last_used"]),
+        },
         alt="Grants that stand",
     )
     download("grants", grants)
@@ -200,17 +192,14 @@ def _stale(stale: list[dict[str, Any]]) -> None:
     if not stale:
         st.caption("None was found: each held scope was used, or nothing is old enough\\.")
         return
-    st.dataframe(
-        each(
-            stale,
-            {
-                "principal": lambda one: one["principal"],
-                "scope": lambda one: one["scope"],
-                "last held": lambda one: moment(one["last_held"]),
-                "last used": lambda one: moment(one["last_used"]),
-            },
-        ),
-        hide_index=True,
+    show_table(
+        stale,
+        {
+            "principal": lambda one: one["principal"],
+            "scope": lambda one: one["scope"],
+            "last held": lambda one: moment(one["last_held"]),
+            "last used": lambda one: moment(one["last_used"]),
+        },
         alt="Scopes that were held and not used",
     )
     download("stale permissions", stale)

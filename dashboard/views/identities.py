@@ -9,7 +9,7 @@ import streamlit as st
 from dashboard import charts
 from dashboard.access import Right
 from dashboard.answers.identity import edges, identities, narrowed
-from dashboard.frame import ask, download, each, empty_ledger, everything, page, shown_of
+from dashboard.frame import ask, choose, download, empty_ledger, everything, page, shown_of
 from dashboard.navigation import link
 from dashboard.wording import literal
 from detections.identities import FLAGS
@@ -74,31 +74,26 @@ def _table(people: list[dict[str, Any]], about: str | None) -> None:
     shown = [
         one for one in people if (not flag or flag in one["flags"]) and about in (None, one["principal"])
     ]
-    table = st.dataframe(
-        each(
-            shown,
-            {
-                "principal": lambda one: one["principal"],
-                "look at": lambda one: ", ".join(one["flags"]),
-                "kind": lambda one: one["kind"],
-                "owner": lambda one: one["owner"] or "unowned",
-                "environments": lambda one: ", ".join(one["environments"]),
-                "credentials": lambda one: ", ".join(one["credential_types"]),
-                "events": lambda one: one["events"],
-                "first seen": lambda one: (one["first_seen"] or "never")[:16],
-                "last seen (UTC)": lambda one: (one["last_seen"] or "never")[:16],
-                "unused scopes": lambda one: ", ".join(one["unused_scopes"]),
-            },
-        ),
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
+    chosen = choose(
+        shown,
+        {
+            "principal": lambda one: one["principal"],
+            "look at": lambda one: ", ".join(one["flags"]),
+            "kind": lambda one: one["kind"],
+            "owner": lambda one: one["owner"] or "unowned",
+            "environments": lambda one: ", ".join(one["environments"]),
+            "credentials": lambda one: ", ".join(one["credential_types"]),
+            "events": lambda one: one["events"],
+            "first seen": lambda one: (one["first_seen"] or "never")[:16],
+            "last seen (UTC)": lambda one: (one["last_seen"] or "never")[:16],
+            "unused scopes": lambda one: ", ".join(one["unused_scopes"]),
+        },
         key="people",
         alt="Identities, those that need a look first",
     )
     shown_of(len(shown), len(people), "identities")
-    if table.selection.rows:
-        one = shown[table.selection.rows[0]]
+    if chosen is not None:
+        one = shown[chosen]
         left, right = st.columns(2)
         with left:
             link(

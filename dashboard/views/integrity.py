@@ -6,7 +6,7 @@ import streamlit as st
 
 from dashboard.access import Right
 from dashboard.answers.integrity import completeness, configurations, dead_letters, head
-from dashboard.frame import ask, each, page, surroundings, viewer
+from dashboard.frame import ask, page, show_table, surroundings, viewer
 from dashboard.wording import literal, moment, short_id, size_text
 
 
@@ -64,16 +64,13 @@ def _verification() -> None:
         return
     for findings, word in ((last.damage, "damage"), (last.listed, "noted, no damage")):
         if findings:
-            st.dataframe(
-                each(
-                    findings,
-                    {
-                        "what": lambda one: one.kind,
-                        "where": lambda one: one.where,
-                        "finding": lambda one: one.message,
-                    },
-                ),
-                hide_index=True,
+            show_table(
+                findings,
+                {
+                    "what": lambda one: one.kind,
+                    "where": lambda one: one.where,
+                    "finding": lambda one: one.message,
+                },
                 alt=f"Findings: {word}",
             )
 
@@ -87,33 +84,27 @@ def _completeness() -> None:
             f"the ledger's clock is at {moment(found['ledger_clock'])}."
         )
     )
-    st.dataframe(
-        each(
-            found["sources"],
-            {
-                "source": lambda row: row["source"],
-                "events": lambda row: row["events"],
-                "missing": lambda row: "not provable" if row["missing"] is None else f"{row['missing']:,}",
-                "provable": lambda row: row["provable"],
-                "first": lambda row: moment(row["first_seen"]),
-                "last": lambda row: moment(row["last_seen"]),
-            },
-        ),
-        hide_index=True,
+    show_table(
+        found["sources"],
+        {
+            "source": lambda row: row["source"],
+            "events": lambda row: row["events"],
+            "missing": lambda row: "not provable" if row["missing"] is None else f"{row['missing']:,}",
+            "provable": lambda row: row["provable"],
+            "first": lambda row: moment(row["first_seen"]),
+            "last": lambda row: moment(row["last_seen"]),
+        },
         alt="Sources, with what is missing by their own numbers",
     )
-    st.dataframe(
-        each(
-            found["partitions"],
-            {
-                "topic": lambda row: row["topic"],
-                "partition": lambda row: row["partition"],
-                "read up to": lambda row: row["next"],
-                "lost unread": lambda row: row["lost"],
-                "state": lambda row: row["state"],
-            },
-        ),
-        hide_index=True,
+    show_table(
+        found["partitions"],
+        {
+            "topic": lambda row: row["topic"],
+            "partition": lambda row: row["partition"],
+            "read up to": lambda row: row["next"],
+            "lost unread": lambda row: row["lost"],
+            "state": lambda row: row["state"],
+        },
         alt="Partitions, with how far each was read",
     )
 
@@ -124,17 +115,14 @@ def _configurations() -> None:
     if not rows:
         st.caption("None\\. Rules that come with the product are used; `config load` seals your own\\.")
         return
-    st.dataframe(
-        each(
-            rows,
-            {
-                "entry": lambda row: row["entry"],
-                "time": lambda row: moment(row["time"]),
-                "name": lambda row: row["name"],
-                "SHA-256": lambda row: short_id(row["sha256"]),
-            },
-        ),
-        hide_index=True,
+    show_table(
+        rows,
+        {
+            "entry": lambda row: row["entry"],
+            "time": lambda row: moment(row["time"]),
+            "name": lambda row: row["name"],
+            "SHA-256": lambda row: short_id(row["sha256"]),
+        },
         alt="Sealed configurations, the newest first",
     )
 
@@ -146,20 +134,17 @@ def _dead_letters() -> None:
         st.caption("None: every message was read\\.")
         return
     st.text(", ".join(f"{row['n']:,} {row['status']}" for row in found["counts"]))
-    st.dataframe(
-        each(
-            found["rows"],
-            {
-                "time": lambda row: moment(row["time"]),
-                "status": lambda row: row["status"],
-                "reason": lambda row: row["reason"],
-                "field": lambda row: row["field"],
-                "topic": lambda row: row["topic"],
-                "offset": lambda row: row["record_offset"],
-                "payload": lambda row: (row["payload"] or "")[:400],
-            },
-        ),
-        hide_index=True,
+    show_table(
+        found["rows"],
+        {
+            "time": lambda row: moment(row["time"]),
+            "status": lambda row: row["status"],
+            "reason": lambda row: row["reason"],
+            "field": lambda row: row["field"],
+            "topic": lambda row: row["topic"],
+            "offset": lambda row: row["record_offset"],
+            "payload": lambda row: (row["payload"] or "")[:400],
+        },
         alt="Messages that were set aside, the newest first",
     )
     st.code("decision-ledger deadletters list", language="sh")

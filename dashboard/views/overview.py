@@ -13,11 +13,11 @@ from dashboard.answers.filters import Filters
 from dashboard.answers.overview import metric_weeks, standing
 from dashboard.frame import (
     ask,
-    each,
     empty_ledger,
     everything,
     filter_bar,
     page,
+    show_table,
     sql_of,
     surroundings,
     viewer,
@@ -82,20 +82,17 @@ def _metrics(filters: Filters, found: Activity) -> None:
             with place:
                 _metric(one)
     with st.expander("Metrics as a table", icon=":material/table:"):
-        st.dataframe(
-            each(
-                metrics,
-                {
-                    "metric": lambda one: one["title"],
-                    "week": lambda one: one["period"],
-                    "value": lambda one: figure(one["value"], one["unit"]),
-                    "n": lambda one: one["sample"],
-                    "target": lambda one: figure(one["target"], one["unit"]),
-                    "met": lambda one: "no data" if one["met"] is None else "yes" if one["met"] else "NO",
-                    "week before": lambda one: figure(one["previous"], one["unit"]),
-                },
-            ),
-            hide_index=True,
+        show_table(
+            metrics,
+            {
+                "metric": lambda one: one["title"],
+                "week": lambda one: one["period"],
+                "value": lambda one: figure(one["value"], one["unit"]),
+                "n": lambda one: one["sample"],
+                "target": lambda one: figure(one["target"], one["unit"]),
+                "met": lambda one: "no data" if one["met"] is None else "yes" if one["met"] else "NO",
+                "week before": lambda one: figure(one["previous"], one["unit"]),
+            },
             alt="The eight metrics of this week",
         )
         for one in metrics:

@@ -8,12 +8,11 @@ from dashboard.access import Right
 from dashboard.answers.cases import saved_queries
 from dashboard.answers.decisions import written
 from dashboard.drafts import rule_draft
-from dashboard.frame import ask, download, hand_over, page, shown_of, viewer
+from dashboard.frame import ask, download, page, shown_of, viewer
 from dashboard.navigation import link
 from dashboard.people import MAX_TITLE, new_id, saved_query
-from dashboard.views.deciding import done, may_decide, nonce
+from dashboard.views.deciding import may_decide, save
 from dashboard.wording import literal, moment
-from ledger.errors import LedgerError
 from ledger.query.engine import VIEWS
 
 EXAMPLE = "SELECT decision, reason, count(*) AS n FROM decisions GROUP BY ALL ORDER BY n DESC LIMIT 50"
@@ -65,21 +64,17 @@ def _keep(statement: str) -> None:
         st.error("A kept query needs a title\\.")
         return
     tenants = viewer().tenants
-    try:
-        event = saved_query(
+    save(
+        "keep",
+        lambda nonce: saved_query(
             new_id(),
             title,
             statement,
             viewer().user,
-            nonce("keep"),
+            nonce,
             tenants=None if tenants is None else sorted(tenants),
-        )
-    except LedgerError as error:
-        st.error(literal(error))
-        return
-    if hand_over(event):
-        done("keep")
-        st.success("Saved, not sealed yet\\. It shows when the page is refreshed\\.")
+        ),
+    )
 
 
 def _saved() -> None:

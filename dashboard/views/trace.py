@@ -10,7 +10,7 @@ import streamlit as st
 from dashboard import charts
 from dashboard.access import Right
 from dashboard.answers.traces import MAX_HOPS, span_milliseconds, trace
-from dashboard.frame import ask, each, page, pinned, shown_of, sql_of, surroundings
+from dashboard.frame import ask, choose, page, pinned, shown_of, sql_of, surroundings
 from dashboard.navigation import link
 from dashboard.views.event import proof
 from dashboard.wording import MARKS, literal, moment
@@ -101,33 +101,27 @@ def _waterfall(found: dict[str, Any]) -> int | None:
 
 def _table(found: dict[str, Any], picked: int | None) -> None:
     lanes = found["lanes"]
-    chosen = st.dataframe(
-        each(
-            lanes,
-            {
-                "ms": lambda lane: round(span_milliseconds(found["first"], lane["time"]), 1),
-                "below": lambda lane: "›" * lane["depth"],
-                "kind": lambda lane: lane["kind"],
-                "answer": lambda lane: MARKS.get(lane["decision"], lane["decision"] or "–"),
-                "principal": lambda lane: lane["principal"],
-                "action": lambda lane: lane["action"],
-                "resource": lambda lane: lane["resource"],
-                "reason": lambda lane: lane["reason"],
-                "scopes": lambda lane: lane["scopes"],
-                "scopes dropped": lambda lane: lane["dropped"],
-                "scopes added": lambda lane: lane["added"],
-                "policy": lambda lane: lane["policy"],
-                "note": _note,
-            },
-        ),
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
+    chosen = choose(
+        lanes,
+        {
+            "ms": lambda lane: round(span_milliseconds(found["first"], lane["time"]), 1),
+            "below": lambda lane: "›" * lane["depth"],
+            "kind": lambda lane: lane["kind"],
+            "answer": lambda lane: MARKS.get(lane["decision"], lane["decision"] or "–"),
+            "principal": lambda lane: lane["principal"],
+            "action": lambda lane: lane["action"],
+            "resource": lambda lane: lane["resource"],
+            "reason": lambda lane: lane["reason"],
+            "scopes": lambda lane: lane["scopes"],
+            "scopes dropped": lambda lane: lane["dropped"],
+            "scopes added": lambda lane: lane["added"],
+            "policy": lambda lane: lane["policy"],
+            "note": _note,
+        },
         key="hops",
         alt="The events of this trace in the order of delegation",
     )
-    rows = chosen.selection.rows
-    number = rows[0] if rows else picked
+    number = picked if chosen is None else chosen
     if number is not None and number < len(lanes):
         lane = lanes[number]
         with st.container(border=True):

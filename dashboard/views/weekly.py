@@ -9,7 +9,16 @@ from typing import Any
 import streamlit as st
 
 from dashboard.access import Right
-from dashboard.frame import ask, each, empty_ledger, everything, page, shown_of, surroundings, taken_along
+from dashboard.frame import (
+    ask,
+    empty_ledger,
+    everything,
+    page,
+    show_table,
+    shown_of,
+    surroundings,
+    taken_along,
+)
 from dashboard.report.report_folder import archive, forms, proofs
 from dashboard.report.tables import TABLES, Column, cell_text
 from dashboard.report.week import basis_of, week_of
@@ -50,7 +59,7 @@ def show() -> None:
             continue
         columns = [column for column in table.columns if not column.wide]
         cells = {column.heading: _cell(column) for column in columns}
-        st.dataframe(each(rows, cells), hide_index=True, alt=table.title)
+        show_table(rows, cells, alt=table.title)
         of = report["totals"].get(table.name, len(rows))
         if of > len(rows):
             shown_of(len(rows), of)
