@@ -74,6 +74,8 @@ def test_a_permalink_shows_a_second_person_the_same(browser: Browser, url: str) 
         page.get_by_test_id("stMain").get_by_text("deny", exact=True).click()
         settled(page)
         expect(page).to_have_url(re.compile("decision=deny"))
+        # The address changes before the page is drawn anew.
+        expect(page.get_by_test_id("stMain").locator("p").first).to_contain_text(" 0 without an answer")
         link = page.url
         said = page.get_by_test_id("stMain").locator("p").first.inner_text()
     with looking(browser, scheme="dark", width=1920) as other:
