@@ -16,7 +16,9 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 import pyarrow as pa
 
 from dashboard.access import Viewer
+from dashboard.day_memory import DayMemory
 from dashboard.pool import Pool
+from detections.metrics.kept_days import KeptDays
 from ledger.errors import DamageError
 from ledger.query.engine import Query, Stop, stopped_by
 from ledger.reader import Ledger
@@ -36,6 +38,8 @@ class Reading:
     viewer: Viewer
     size: int
     written: Callable[[], Any]
+    days: KeptDays | None = None
+    """What was worked out about days before, as this person sees it."""
 
     @property
     def query(self) -> Query:
@@ -82,6 +86,7 @@ class Statements:
     """All questions of one process to one pool."""
 
     pool: Pool
+    days: DayMemory = field(default_factory=DayMemory)
     cores: int = field(default_factory=lambda: os.cpu_count() or 1)
     _kept: OrderedDict[Any, Any] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -129,14 +134,20 @@ class Statements:
         self, viewer: Viewer, at: int, question: Question[P, T], *args: P.args, **more: P.kwargs
     ) -> T:
         with self.pool.reading(at, viewer.tenants) as ledger:
-            reading = Reading(ledger, viewer, at, lambda: self.pool.reading(at, viewer.tenants, written=True))
+            reading = Reading(
+                ledger, viewer, at, lambda: self.pool.reading(at, viewer.tenants, written=True),
+                self.days.of_tenants(viewer.tenants, ledger.store),
+            )  # fmt: skip
             return question(reading, *args, **more)
 
     def forget_below(self, size: int) -> None:
         """Keep no answer that was made at less than `size` entries."""
         with self._lock:
-            for key in [key for key in self._kept if key[1] < size]:
+            stale = [key for key in self._kept if key[1] < size]
+            for key in stale:
                 del self._kept[key]
+        if stale:
+            self.days.clear()
 
     def close(self) -> None:
         """End when what runs has ended."""

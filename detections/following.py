@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from detections.day_keeping import DayKeeping
 from detections.defaults import MEMORY_MIB, WAIT_SECONDS
 from detections.delivery.mail_round import MailRound
 from detections.delivery.post import PostRoom
@@ -40,6 +41,7 @@ class Following:
         self._meters: EngineMeters | None = None
         self._told: dict[str, tuple[str, int]] = {}
         self._noted: datetime | None = None
+        self._days = DayKeeping(writer.store, writer.clock)
         # Keys and secrets first: what is wrong with them is said before rows are read.
         self.post = PostRoom(routes, folder, head) if routes else None
         self.responder = Responder(response, folder / RESPONSES, head) if response is not None else None
@@ -67,8 +69,10 @@ class Following:
                 told(run)
             elif once:
                 break
-            else:
+            elif not self._days.step(self._writer.state.size):
                 stopped.wait(WAIT_SECONDS)
+        while once and not stopped.is_set() and self._days.step(self._writer.state.size):
+            pass
         troubles = {name: one.message for name, one in self.engine.watch.troubles.items()}
         return {"judged": self._writer.state.size, "steps": steps, "troubles": troubles}
 

@@ -38,6 +38,7 @@ def metrics(
     Example: decision-ledger metrics --by day --from 2026-11-16 --tenant acme
     """
     from detections.metrics.figures import DIMENSIONS, Choice, figures
+    from detections.metrics.kept_days import user_days
     from detections.metrics.periods import zone
     from detections.metrics.span import chosen_periods
     from detections.sealed_log import SealedLog
@@ -59,7 +60,10 @@ def metrics(
 
             ask = SparkQuery(local_spark(), opened, at).trusted
         targets = timeline.last("targets")
-        found = figures(opened, periods, choice, timeline=timeline, targets=targets, at=at, ask=ask)
+        kept = user_days(opened) if at in (None, opened.size) else None
+        found = figures(
+            opened, periods, choice, timeline=timeline, targets=targets, at=at, kept=kept, ask=ask
+        )
     # The first period is there for the change of the next.
     shown = [one for one in found if one.start != periods[0].start] if len(periods) > 1 else found
     columns = ["metric", "period", *([group] if group else []), "value", "n", "target", "met", "change"]

@@ -11,6 +11,9 @@ import polars as pl
 from dashboard.access import Right
 from dashboard.answers.filters import Filters
 from dashboard.statements import Reading
+from detections.metrics.by_day import ACTIVITY, Answers
+from detections.metrics.figures import settings_of
+from detections.sealed_log import SealedLog
 
 STEPS: Final = 160
 """At most about so many steps of time in a picture."""
@@ -28,6 +31,9 @@ SELECT time_bucket(INTERVAL '15 minutes', time) AS slot, tenant, environment, so
        count(*) AS n
 FROM events WHERE kind NOT IN ('alert', 'case', 'access') GROUP BY ALL
 """
+_TIME: Final = pl.Datetime("us", "UTC")
+_WORDS: Final = ("tenant", "environment", "source", "kind", "decision")
+_NONE: Final = pl.DataFrame(schema={"slot": _TIME, **dict.fromkeys(_WORDS, pl.String), "n": pl.Int64})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,7 @@ class Activity:
     events: int
     first: datetime | None
     last: datetime | None
+    """The times of the first and the last event of any kind, counted or not."""
 
     def words(self, column: str) -> list[str]:
         """The values of one of its columns, in order."""
@@ -54,7 +61,7 @@ class Activity:
         if filters.until is not None:
             found = found.filter(pl.col("slot") < filters.until)
         for column, value in filters.equal:
-            if column in ("tenant", "environment", "source", "kind", "decision"):
+            if column in _WORDS:
                 found = found.filter(pl.col(column) == value)
         return found
 
@@ -87,13 +94,13 @@ class Activity:
 
 
 def activity(reading: Reading) -> Activity:
-    """All that happened, in counts."""
+    """All that happened, in counts: of days that were counted before by what was kept of them."""
     reading.viewer.require(Right.OVERVIEW)
-    counts = pl.DataFrame(reading.rows(_ACTIVITY))
-    (row,) = reading.rows(
-        "SELECT count(*) AS n, min(time) AS first, max(time) AS last FROM events"
-    ).to_pylist()
-    return Activity(counts, row["n"], row["first"], row["last"])
+    settings = settings_of(SealedLog.of(reading.ledger).timeline(reading.size))
+    rows = Answers(reading.ledger, reading.size, settings, kept=reading.days).table(ACTIVITY)
+    found = pl.DataFrame(rows) if rows.num_columns else _NONE
+    (bounds,) = reading.rows("SELECT min(time) AS first, max(time) AS last FROM events").to_pylist()
+    return Activity(found, int(found["n"].sum()), bounds["first"], bounds["last"])
 
 
 def sql_of_activity() -> str:

@@ -17,6 +17,11 @@ from detections.metrics.periods import period_of
 from detections.rulebook.rule import rank
 
 NEWEST: Final = 8
+MAX_ACTIVATIONS: Final = 50
+_ACTIVATIONS: Final = """
+SELECT time, policy_id, policy_version, previous_policy_version, outcome, environment
+FROM events WHERE kind = 'policy' {where} ORDER BY time DESC, source, event_id LIMIT {limit}
+"""
 
 
 def metric_weeks(reading: Reading, filters: Filters, newest: datetime) -> list[dict[str, Any]]:
@@ -27,7 +32,7 @@ def metric_weeks(reading: Reading, filters: Filters, newest: datetime) -> list[d
         tenant=chosen.get("tenant"), environment=chosen.get("environment"), source=chosen.get("source")
     )
     week = period_of(newest, "week", UTC)
-    found = week_figures(reading.ledger, week, reading.size, choice=choice)
+    found = week_figures(reading.ledger, week, reading.size, choice=choice, kept=reading.days)
     return [_metric(own) for own in found.values()]
 
 
@@ -51,6 +56,15 @@ def standing(reading: Reading, filters: Filters) -> dict[str, Any]:
         "active_exceptions": sum(one["state"] == "active" for one in exceptions),
         "overdue_exceptions": sum(one["overdue"] for one in exceptions),
     }
+
+
+def activations(reading: Reading, filters: Filters) -> list[dict[str, Any]]:
+    """The newest activations and withdrawals of policies in a time, as marks on it."""
+    reading.viewer.require(Right.OVERVIEW)
+    where, params = filters.only("time", "tenant", "environment").where()
+    text = _ACTIVATIONS.format(where=f"AND {where}" if where else "", limit=MAX_ACTIVATIONS)
+    found: list[dict[str, Any]] = reading.rows(text, params).to_pylist()
+    return found
 
 
 def _metric(own: list[Figure]) -> dict[str, Any]:

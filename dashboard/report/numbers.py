@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from dashboard.day_memory import DayMemory
 from dashboard.report.headline import headline
 from dashboard.report.week import Basis, basis_of
 from detections.access_review import exceptions_at
@@ -21,6 +22,7 @@ from detections.defaults import VERDICT_NAMES, VERDICTS
 from detections.gaps import missing_by_source
 from detections.metric_catalogue import BY_NAME
 from detections.metrics.figures import Choice, Figure, figures
+from detections.metrics.kept_days import KeptDays
 from detections.metrics.periods import Period, before
 from detections.rulebook.rule import rank
 from detections.sealed_log import SealedLog
@@ -69,12 +71,13 @@ def weekly(ledger: Ledger, basis: Basis) -> dict[str, Any]:
     week, size = basis.week, basis.size
     alerts = [one for one in alerts_of(ledger, at=size) if one["exercise"] is None]
     timeline = SealedLog.of(ledger).timeline(size)
-    found = week_figures(ledger, week, size, timeline)
+    counted = DayMemory().of_tenants(None)  # each day from its rows, and once for all tables
+    found = week_figures(ledger, week, size, timeline, kept=counted)
     incidents = _incidents(alerts, week)
     exceptions = [one for one in exceptions_at(ledger, week.end, at=size)
                   if one["state"] == "active" or one["overdue"]]  # fmt: skip
     denied = _rows(ledger, size, _DENIED, week)
-    sources = _sources(ledger, size, week, alerts, _completeness(ledger, week, size, timeline))
+    sources = _sources(ledger, size, week, alerts, _completeness(ledger, week, size, timeline, counted))
     report: dict[str, Any] = {
         "format": FORMAT,
         "week": {"name": week.name, "start": instant(week.start), "end": instant(week.end)},
@@ -88,7 +91,7 @@ def weekly(ledger: Ledger, basis: Basis) -> dict[str, Any]:
         "exceptions": [with_instants(_exception(one)) for one in exceptions[:MAX_EXCEPTIONS]],
         "top_denied": denied[:MAX_DENIED],
         "sources": sources[:MAX_SOURCES],
-        "restated": _restated(ledger, basis, timeline),
+        "restated": _restated(ledger, basis, timeline, counted),
         "totals": {"incidents": len(incidents), "exceptions": len(exceptions), "top_denied": len(denied),
                    "sources": len(sources)},
     }  # fmt: skip
@@ -98,11 +101,13 @@ def weekly(ledger: Ledger, basis: Basis) -> dict[str, Any]:
 
 
 def week_figures(
-    ledger: Ledger, week: Period, size: int, timeline: Timeline | None = None, choice: Choice | None = None
-) -> dict[str, list[Figure]]:
+    ledger: Ledger, week: Period, size: int, timeline: Timeline | None = None, *,
+    choice: Choice | None = None, kept: KeptDays | None = None,
+) -> dict[str, list[Figure]]:  # fmt: skip
     """By metric: its figures of the weeks before and of this one, which comes last.
 
-    `timeline` is that of `size` entries, for those who have it already.
+    `timeline` is that of `size` entries, for those who have it already; `kept` what was worked out of days
+    before, without which all is counted from the rows.
     """
     periods = [week]
     for _ in range(TREND_WEEKS):
@@ -110,7 +115,8 @@ def week_figures(
     known = timeline or SealedLog.of(ledger).timeline(size)
     targets = known.last("targets")
     by_metric: dict[str, list[Figure]] = defaultdict(list)
-    for one in figures(ledger, periods, choice or Choice(), timeline=known, targets=targets, at=size):
+    found = figures(ledger, periods, choice or Choice(), timeline=known, targets=targets, at=size, kept=kept)
+    for one in found:
         by_metric[one.metric].append(one)
     return by_metric
 
@@ -207,10 +213,12 @@ def _rows(ledger: Ledger, size: int, statement: str, week: Period) -> list[dict[
     return [with_instants(row) for row in rows.to_pylist()]
 
 
-def _completeness(ledger: Ledger, week: Period, size: int, timeline: Timeline) -> dict[str, Figure]:
+def _completeness(
+    ledger: Ledger, week: Period, size: int, timeline: Timeline, counted: KeptDays
+) -> dict[str, Figure]:
     found = figures(
         ledger, [before(week, "week", UTC), week], Choice(group="source"), timeline=timeline, at=size,
-        metrics=[BY_NAME["decision-log-completeness"]],
+        kept=counted, metrics=[BY_NAME["decision-log-completeness"]],
     )  # fmt: skip
     return {one.group: one for one in found if one.start == week.start and one.group is not None}
 
@@ -241,17 +249,17 @@ def _sources(
     return sorted(found, key=lambda row: row["source"])
 
 
-def _restated(ledger: Ledger, basis: Basis, timeline: Timeline) -> list[dict[str, Any]]:
+def _restated(ledger: Ledger, basis: Basis, timeline: Timeline, counted: KeptDays) -> list[dict[str, Any]]:
     """Figures of the week before that differ now from those that its own report had."""
     last_week = before(basis.week, "week", UTC)
     try:
         then = basis_of(ledger, last_week, basis.size)
         if then.preliminary or not _came_late(ledger, last_week, then.size, basis.size):
             return []
-        was = week_figures(ledger, last_week, then.size)
+        was = week_figures(ledger, last_week, then.size, kept=counted)
     except UsageError:
         return []  # it had no report, or what it was made of is gone
-    now = week_figures(ledger, last_week, basis.size, timeline)
+    now = week_figures(ledger, last_week, basis.size, timeline, kept=counted)
     return [
         {"metric": name, "was": was[name][-1].value, "is": now[name][-1].value,
          "sample_was": was[name][-1].sample, "sample_is": now[name][-1].sample}

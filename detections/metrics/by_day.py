@@ -2,8 +2,7 @@
 
 A metric's file holds two statements. The first says what happened on a day, by slots of 15 minutes or item
 by item; it reads the day and the one before. The second, below `-- In all`, sums up all days. So a commit
-costs its own days alone, and periods, zones and filters are worked out from the sums. What is kept lies in
-this user's cache folder and may be removed at any time.
+costs its own days alone, and periods, zones and filters are worked out from the sums.
 """
 
 from __future__ import annotations
@@ -11,25 +10,25 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from detections.metric_catalogue import prelude, statement
+from detections.metric_catalogue import METRICS, prelude, statement
+from detections.metrics.kept_days import KeptDays
 from detections.recall.views import UNSEEN_KINDS
 from ledger.format.manifest import SegmentRef
 from ledger.reader import Ledger
-from ledger.storage.derived_files import is_own, keep
 
 CHUNK_ROWS: Final = 1_000_000
 """Rows of the days that are asked about in one statement: bounds its memory."""
+ACTIVITY: Final = "activity"
 SIGNALS: Final = "compromise-signals"
+STATEMENTS: Final = (ACTIVITY, SIGNALS, *(metric.name for metric in METRICS))
 ONLY_KINDS: Final = {"exception-half-life": "exception", SIGNALS: "signal"}
 """Statements that read rows of one kind: days without any are not asked about."""
 IN_ALL: Final = "-- In all\n"
@@ -66,14 +65,16 @@ def days_of(ledger: Ledger, at: int | None) -> dict[date, Day]:
 class Answers:
     """What metrics say of a ledger at `at` entries; `settings` are CTEs of what was sealed about its rows.
 
-    `ask` answers the first statements in place of the ledger's own engine; of its answers nothing is kept.
+    `kept` holds what was worked out before; without, all is worked out from the rows. `ask` answers the first
+    statements in place of the ledger's own engine; of its answers nothing is kept.
     """
 
     def __init__(
-        self, ledger: Ledger, at: int | None, settings: str,
-        ask: Callable[[str], pa.Table] | None = None,
+        self, ledger: Ledger, at: int | None, settings: str, *,
+        kept: KeptDays | None = None, ask: Callable[[str], pa.Table] | None = None,
     ) -> None:  # fmt: skip
         self._ask = ask
+        self._kept = kept if ask is None else None
         self._ledger = ledger
         self._at = at
         self._settings = settings
@@ -81,7 +82,12 @@ class Answers:
         self._signals: list[dict[str, Any]] | None = None
 
     def items(self, name: str) -> list[dict[str, Any]]:
-        """The rows of a metric's second statement."""
+        """The rows of a statement, summed up over all days."""
+        found: list[dict[str, Any]] = self.table(name).to_pylist()
+        return found
+
+    def table(self, name: str) -> pa.Table:
+        """As `items`, in columns."""
         return self._summed(name, "SELECT * FROM ({rows})", {})
 
     def slots(
@@ -98,46 +104,81 @@ class Answers:
         text = (
             f"SELECT {by}, {sums} FROM ({{rows}}) WHERE slot >= $first AND slot < $last{where} GROUP BY {by}"  # noqa: S608 - names from METRICS and DIMENSIONS
         )
-        return self._summed(name, text, {**only, "first": span[0], "last": span[1]})
+        found: list[dict[str, Any]] = self._summed(
+            name, text, {**only, "first": span[0], "last": span[1]}
+        ).to_pylist()
+        return found
 
-    def _summed(self, name: str, over: str, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def fill(self) -> Iterator[None]:
+        """Work out and keep what is not kept yet, a stretch of days with each step."""
+        for chunk in self._chunks(self._days):
+            for name in STATEMENTS:
+                by_day, _ = statement(name).split(IN_ALL)
+                wanted = self._wanted(name, by_day, chunk)
+                known = self._known(name, wanted)
+                stale = [day for day in wanted if day not in known]
+                if stale:
+                    self._work_out(name, by_day, stale, wanted)
+            self.flush()
+            yield
+
+    def flush(self) -> None:
+        """Make last what was worked out."""
+        if self._kept is not None:
+            self._kept.flush(self._days)
+
+    def _summed(self, name: str, over: str, given: Mapping[str, Any]) -> pa.Table:
         by_day, in_all = statement(name).split(IN_ALL)
-        found = self._found(name, by_day)
-        if found is None:
-            return []
+        if name != SIGNALS and _with_signals(in_all):
+            in_all = joined_with(f"WITH {self._signal()}", in_all)
+        text = over.format(rows=in_all)
+        wanted = self._wanted(name, by_day, self._days)
+        known = self._known(name, wanted)
+        stale = [day for day in wanted if day not in known]
+        found = known | self._work_out(name, by_day, stale, wanted)
+        try:
+            return self._over(found, text, given)
+        except (pa.ArrowInvalid, duckdb.Error):
+            if not known:
+                raise
+        # What was kept has another shape: nobody vouches for it.
+        return self._over(self._work_out(name, by_day, list(wanted), wanted), text, given)
+
+    def _over(self, days: Mapping[date, pa.Table], text: str, given: Mapping[str, Any]) -> pa.Table:
+        """The answer to a second statement over what the first said of `days`."""
+        if not days:
+            return pa.table({})
         database = duckdb.connect(":memory:", config={"temp_directory": ""})
         try:
             database.execute("SET TimeZone = 'UTC'")
-            database.register("found", found)
-            if name != SIGNALS and "FROM signal " in in_all:
-                in_all = joined_with(f"WITH {self._signal()}", in_all)
-            relation = database.sql(over.format(rows=in_all), params=dict(given) or None)
-            rows: list[dict[str, Any]] = relation.to_arrow_table().to_pylist()
-            return rows
+            database.register("found", pa.concat_tables(days.values()))
+            return database.sql(text, params=dict(given) or None).to_arrow_table()
         finally:
             database.close()
 
-    def _found(self, name: str, by_day: str) -> pa.Table | None:
-        """What the first statement says of every day; None where there is no day to ask about."""
-        with_signals = "FROM signal " in by_day
-        wanted = {
+    def _wanted(self, name: str, by_day: str, days: Iterable[date]) -> dict[date, str]:
+        """The key of each of `days` that a first statement is asked about."""
+        with_signals = _with_signals(by_day)
+        return {
             day: self._key(day, by_day, with_signals=with_signals)
-            for day, one in self._days.items()
-            if (ONLY_KINDS.get(name) is None or ONLY_KINDS[name] in one.kinds)
+            for day in days
+            if (ONLY_KINDS.get(name) is None or ONLY_KINDS[name] in self._days[day].kinds)
             and (not with_signals or self._was_heard_by(day))
         }
-        folder = None if self._ask is not None else self._ledger.derived_folder
-        path = None if folder is None else folder / "metrics" / name
-        kept = _read(path) if path is not None else {}
-        known = {day: kept[key] for day, key in wanted.items() if key in kept}
-        stale = [day for day in wanted if day not in known]
-        for chunk in self._chunks(stale):
-            known |= self._asked(by_day, chunk, with_signals=with_signals)
-        if not known:
-            return None
-        if path is not None and stale and self._at is None:
-            _write(path, {wanted[day]: known[day] for day in wanted})
-        return pa.concat_tables(known.values())
+
+    def _known(self, name: str, wanted: Mapping[date, str]) -> dict[date, pa.Table]:
+        return {} if self._kept is None else self._kept.of(name, wanted)
+
+    def _work_out(
+        self, name: str, by_day: str, days: Sequence[date], keys: Mapping[date, str]
+    ) -> dict[date, pa.Table]:
+        """What the first statement says of `days`, from the rows; kept under their keys."""
+        found: dict[date, pa.Table] = {}
+        for chunk in self._chunks(days):
+            found |= self._asked(by_day, chunk, with_signals=_with_signals(by_day))
+        if self._kept is not None:
+            self._kept.keep(name, {day: (keys[day], rows) for day, rows in found.items()})
+        return found
 
     def _asked(self, by_day: str, days: Sequence[date], *, with_signals: bool) -> dict[date, pa.Table]:
         head = f"WITH {self._settings},\n{prelude()}"
@@ -232,25 +273,5 @@ def _digest(parts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _read(path: Path) -> dict[str, pa.Table]:
-    """What was kept of each day, by what names it."""
-    found: dict[str, pa.Table] = {}
-    if is_own(path):
-        with suppress(OSError, pa.ArrowException, ValueError, KeyError), path.open("rb") as file:
-            table = pa.ipc.open_file(file).read_all()
-            edges = json.loads(table.schema.metadata[b"days"])
-            found = {key: table.slice(begin, rows) for key, begin, rows in edges}
-    return found
-
-
-def _write(path: Path, days: Mapping[str, pa.Table]) -> None:
-    edges = []
-    begin = 0
-    for key, rows in days.items():
-        edges.append((key, begin, len(rows)))
-        begin += len(rows)
-    table = pa.concat_tables(days.values()).replace_schema_metadata({"days": json.dumps(edges)})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    keep(path, sink.getvalue().to_pybytes())
+def _with_signals(by_day: str) -> bool:
+    return "FROM signal " in by_day

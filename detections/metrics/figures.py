@@ -15,6 +15,7 @@ import pyarrow as pa
 from detections.configs.timeline import Timeline
 from detections.metric_catalogue import METRICS, Metric
 from detections.metrics.by_day import Answers, literals
+from detections.metrics.kept_days import KeptDays
 from detections.metrics.periods import By, Period, period_of
 from ledger.format.manifest import instant
 from ledger.reader import Ledger
@@ -67,19 +68,21 @@ class Figure:
 def figures(
     ledger: Ledger, periods: Sequence[Period], choice: Choice, *, timeline: Timeline,
     targets: Mapping[str, float] | None = None, at: int | None = None, metrics: Sequence[Metric] = METRICS,
-    ask: Callable[[str], pa.Table] | None = None,
+    kept: KeptDays | None = None, ask: Callable[[str], pa.Table] | None = None,
 ) -> list[Figure]:  # fmt: skip
     """Every metric in every period (the first one only gives the change of the second).
 
-    `ask` answers SQL in place of the ledger's own engine.
+    `kept` holds what was worked out of days before; without it everything is counted from the rows. `ask`
+    answers SQL in place of the ledger's own engine.
     """
-    answers = Answers(ledger, at, _settings(timeline), ask)
+    answers = Answers(ledger, at, settings_of(timeline), kept=kept, ask=ask)
     found: list[Figure] = []
     for metric in metrics:
         rows = _rows(answers, metric, periods, choice)
         target = (targets or {}).get(metric.name, metric.target)
         for group, own in _groups(rows, choice.group):
             found += _with_changes(_figures(metric, own, periods, choice, group, target))
+    answers.flush()
     return found
 
 
@@ -191,7 +194,7 @@ def _percentile(ordered: Sequence[float], share: float) -> float | None:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
 
 
-def _settings(timeline: Timeline) -> str:
+def settings_of(timeline: Timeline) -> str:
     """What was sealed about tiers, sources and drills, as CTEs of literals."""
     sources = [(name, one.agentic, since, until) for name, one, since, until in timeline.source_rows()]
     return ",\n".join(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from detections.configs.timeline import Timeline
 from detections.metrics.figures import Choice, figures
+from detections.metrics.kept_days import user_days
 from detections.metrics.periods import period_of
 from ledger.reader import Ledger
 from tests.making import make_ledger, stretch
@@ -49,7 +50,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _figures(folder: Path, *, remember: bool, group: str | None) -> list[dict[str, Any]]:
     periods = [period_of(MONDAY + timedelta(days=7 * week), "week", UTC) for week in (0, 1)]
     with Ledger.open(str(folder), remember=remember) as ledger:
-        found = figures(ledger, periods, Choice(group=group), timeline=Timeline())
+        found = figures(ledger, periods, Choice(group=group), timeline=Timeline(), kept=user_days(ledger))
     return [one.as_json() for one in found]
 
 

@@ -17,6 +17,7 @@ from detections.configs.models import parse_config
 from detections.configs.timeline import Timeline
 from detections.metric_catalogue import BY_NAME, METRICS
 from detections.metrics.figures import Choice, Figure, figures
+from detections.metrics.kept_days import user_days
 from detections.metrics.periods import before, period_of, periods_between
 from ledger.console import run
 from ledger.query.engine import Query
@@ -308,8 +309,9 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _all(made: Made, **more: Any) -> list[dict[str, Any]]:
     with Ledger.open(str(made.folder)) as ledger:
         found = figures(
-            ledger, [period_of(MONDAY, "day", UTC)], Choice(by="day"), timeline=Timeline(), **more
-        )
+            ledger, [period_of(MONDAY, "day", UTC)], Choice(by="day"), timeline=Timeline(),
+            kept=user_days(ledger), **more,
+        )  # fmt: skip
     return [one.as_json() for one in found]
 
 
@@ -339,7 +341,7 @@ def test_only_days_whose_rows_changed_are_asked_about_again(
     assert first[0]["denominator"] == grown[0]["denominator"] == 1
     tuesday = period_of(MONDAY + timedelta(days=1), "day", UTC)
     with Ledger.open(str(made.folder)) as ledger:
-        found = figures(ledger, [tuesday], Choice(by="day"), timeline=Timeline())
+        found = figures(ledger, [tuesday], Choice(by="day"), timeline=Timeline(), kept=user_days(ledger))
     assert found[0].denominator == 2
 
 
@@ -348,16 +350,17 @@ def test_a_kept_answer_that_cannot_be_read_or_is_another_users_is_asked_for_anew
 ) -> None:
     made = sealed(tmp_path, [at(1, "action", delegated_actor=AGENT)])
     first = _all(made)
-    for number, one in enumerate(kept.rglob("metrics/*[a-z]")):
-        if number % 2:
-            one.write_bytes(b"ARROW1 no more")
-        else:
-            one.chmod(0o666)
-    assert _all(made) == first
+    (file,) = kept.rglob("days/*.arrow")
+    whole = file.read_bytes()
+    for damage in (lambda: file.write_bytes(b"ARROW1 no more"), lambda: file.chmod(0o666)):
+        file.write_bytes(whole)
+        damage()
+        assert _all(made) == first
 
 
 def test_who_remembers_nothing_keeps_nothing(tmp_path: Path, kept: Path) -> None:
     made = sealed(tmp_path, [at(1, "action", delegated_actor=AGENT)])
     with Ledger.open(str(made.folder), remember=False) as ledger:
+        assert user_days(ledger) is None
         figures(ledger, [period_of(MONDAY, "day", UTC)], Choice(by="day"), timeline=Timeline())
     assert not kept.exists()
