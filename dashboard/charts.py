@@ -44,7 +44,7 @@ def ink(theme: str | None) -> str:
 
 
 def decisions_over_time(counts: pl.DataFrame, marks: Sequence[dict[str, Any]], *, brush: bool = False) -> Any:
-    """Decisions as stacked steps by answer; `marks` (time, what) are lines across them."""
+    """Decisions as stacked steps by answer; `marks` (time, mark, what) are lines across them."""
     order = [word for word in ANSWERS if word in set(counts["decision"].to_list())]
     base = (
         _chart([{**row, "time": row["time"].isoformat()} for row in counts.to_dicts()])
@@ -71,9 +71,17 @@ def decisions_over_time(counts: pl.DataFrame, marks: Sequence[dict[str, Any]], *
         base = base.add_params(alt.selection_interval(name="brush", encodings=["x"]))
     lines = (
         _chart([{**one, "time": one["time"].isoformat()} for one in marks])
-        .mark_rule(strokeDash=[4, 3], color=_GREY)
+        .mark_rule(color=_GREY)
         .encode(
-            x="time:T", tooltip=[alt.Tooltip("what:N", title="what"), alt.Tooltip("time:T", title="at (UTC)")]
+            x="time:T",
+            strokeDash=alt.StrokeDash(
+                "mark:N", legend=None, scale=alt.Scale(domain=["alert", "policy"], range=[[6, 3], [2, 3]])
+            ),
+            tooltip=[
+                alt.Tooltip("mark:N", title="mark"),
+                alt.Tooltip("what:N", title="what"),
+                alt.Tooltip("time:T", title="at (UTC)", format="%Y-%m-%d %H:%M", formatType="time"),
+            ],
         )
     )
     return alt.layer(base, lines).properties(height=220)

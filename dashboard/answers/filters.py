@@ -54,6 +54,10 @@ class Filters:
         """The same without what is said of one column."""
         return Filters(self.since, self.until, tuple(pair for pair in self.equal if pair[0] != column))
 
+    def only(self, *columns: str) -> Filters:
+        """The same time, and what is said of these columns alone."""
+        return Filters(self.since, self.until, tuple(pair for pair in self.equal if pair[0] in columns))
+
     def also(self, column: str, value: str) -> Filters:
         """The same with one condition more."""
         return Filters(self.since, self.until, (*self.without(column).equal, (column, value)))

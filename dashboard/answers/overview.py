@@ -20,7 +20,7 @@ NEWEST: Final = 8
 MAX_ACTIVATIONS: Final = 50
 _ACTIVATIONS: Final = """
 SELECT time, policy_id, policy_version, previous_policy_version, outcome, environment
-FROM events WHERE kind = 'policy' {where} ORDER BY time DESC, source, event_id LIMIT {limit}
+FROM events WHERE {where} ORDER BY time DESC, source, event_id LIMIT {limit}
 """
 
 
@@ -39,7 +39,7 @@ def metric_weeks(reading: Reading, filters: Filters, newest: datetime) -> list[d
 def standing(reading: Reading, filters: Filters) -> dict[str, Any]:
     """Alerts that are unresolved, the newest of them, and overdue exceptions."""
     reading.viewer.require(Right.OVERVIEW)
-    chosen = [(column, value) for column, value in filters.equal if column in ("tenant", "environment")]
+    chosen = filters.only("tenant", "environment").equal
     alerts = [
         one
         for one in alerts_of(reading.ledger, at=reading.size)
@@ -61,9 +61,9 @@ def standing(reading: Reading, filters: Filters) -> dict[str, Any]:
 def activations(reading: Reading, filters: Filters) -> list[dict[str, Any]]:
     """The newest activations and withdrawals of policies in a time, as marks on it."""
     reading.viewer.require(Right.OVERVIEW)
-    where, params = filters.only("time", "tenant", "environment").where()
-    text = _ACTIVATIONS.format(where=f"AND {where}" if where else "", limit=MAX_ACTIVATIONS)
-    found: list[dict[str, Any]] = reading.rows(text, params).to_pylist()
+    where, values = filters.only("tenant", "environment").where("kind = 'policy'")
+    text = _ACTIVATIONS.format(where=where, limit=MAX_ACTIVATIONS)
+    found: list[dict[str, Any]] = reading.rows(text, values).to_pylist()
     return found
 
 

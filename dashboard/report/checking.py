@@ -29,6 +29,7 @@ _SAID_OF_EVENTS: Final = {
     "incidents": (
         "event", {"alert_id": "alert_id", "rule": "rule_id", "severity": "severity", "count": "count"},
     ),
+    "cases": ("event", {"case_id": "target"}),
     "exceptions": ("opening", {"exception_id": "exception_id"}),
     "top_denied": ("event", {"action": "action", "resource": "resource", "reason": "reason"}),
 }  # fmt: skip

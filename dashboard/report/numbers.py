@@ -14,17 +14,16 @@ import orjson
 
 from dashboard.day_memory import DayMemory
 from dashboard.report.headline import headline
+from dashboard.report.incidents import by_rule, cases, incident_row, incidents
 from dashboard.report.week import Basis, basis_of
 from detections.access_review import exceptions_at
-from detections.alerting.standing import FALSE_POSITIVE, UNRESOLVED, about, alerts_of, stands
+from detections.alerting.standing import alerts_of, stands
 from detections.configs.timeline import Timeline
-from detections.defaults import VERDICT_NAMES, VERDICTS
 from detections.gaps import missing_by_source
 from detections.metric_catalogue import BY_NAME
 from detections.metrics.figures import Choice, Figure, figures
 from detections.metrics.kept_days import KeptDays
 from detections.metrics.periods import Period, before
-from detections.rulebook.rule import rank
 from detections.sealed_log import SealedLog
 from ledger.errors import UsageError
 from ledger.format.manifest import Append, instant, parse_instant, with_instants
@@ -34,12 +33,12 @@ from ledger.reader import Ledger
 FORMAT: Final = "decision-ledger-report/1"
 TREND_WEEKS: Final = 8
 MAX_INCIDENTS: Final = 100
+MAX_CASES: Final = 100
 MAX_EXCEPTIONS: Final = 100
 MAX_DENIED: Final = 20
 MAX_SOURCES: Final = 200
 MAX_EVIDENCE: Final = 5
 """Events that are listed for one incident, beside the alert itself."""
-_TRUE_POSITIVES: Final = frozenset({VERDICTS["true-positive"], VERDICTS["security-risk"]})
 _OF_WEEK: Final = "time >= $1 AND time < $2"
 _WINDOW: Final = f"""
 SELECT count(*) AS events, min(time) AS first, max(time) AS last, count(DISTINCT tenant) AS tenants,
@@ -73,7 +72,8 @@ def weekly(ledger: Ledger, basis: Basis) -> dict[str, Any]:
     timeline = SealedLog.of(ledger).timeline(size)
     counted = DayMemory().of_tenants(None)  # each day from its rows, and once for all tables
     found = week_figures(ledger, week, size, timeline, kept=counted)
-    incidents = _incidents(alerts, week)
+    grave = incidents(alerts, week)
+    moved = cases(ledger, week, size)
     exceptions = [one for one in exceptions_at(ledger, week.end, at=size)
                   if one["state"] == "active" or one["overdue"]]  # fmt: skip
     denied = _rows(ledger, size, _DENIED, week)
@@ -86,16 +86,17 @@ def weekly(ledger: Ledger, basis: Basis) -> dict[str, Any]:
         "window": {**_rows(ledger, size, _WINDOW, week)[0], "lost_messages": _lost_messages(ledger, basis)},
         "verification": {"result": "verified", "entries": size},
         "metrics": [_metric(own) for own in found.values()],
-        "alerts_by_rule": _by_rule(alerts, week),
-        "incidents": [_incident(one) for one in incidents[:MAX_INCIDENTS]],
+        "alerts_by_rule": by_rule(alerts, week),
+        "incidents": [incident_row(one) for one in grave[:MAX_INCIDENTS]],
+        "cases": [with_instants(one) for one in moved[:MAX_CASES]],
         "exceptions": [with_instants(_exception(one)) for one in exceptions[:MAX_EXCEPTIONS]],
         "top_denied": denied[:MAX_DENIED],
         "sources": sources[:MAX_SOURCES],
         "restated": _restated(ledger, basis, timeline, counted),
-        "totals": {"incidents": len(incidents), "exceptions": len(exceptions), "top_denied": len(denied),
-                   "sources": len(sources)},
+        "totals": {"incidents": len(grave), "cases": len(moved), "exceptions": len(exceptions),
+                   "top_denied": len(denied), "sources": len(sources)},
     }  # fmt: skip
-    report["listed"] = _listed(ledger, report, {one["alert_id"]: one for one in incidents})
+    report["listed"] = _listed(ledger, report, {one["alert_id"]: one for one in grave})
     report["headline"] = headline(report)
     return report
 
@@ -148,58 +149,6 @@ def _metric(own: Sequence[Figure]) -> dict[str, Any]:
         "met": last.met, "previous": last.previous, "change": last.change,
         "details": orjson.dumps(last.details, option=orjson.OPT_SORT_KEYS).decode(),
         "trend": [{"week": one.period, "value": one.value, "sample": one.sample} for one in own[1:]],
-    }  # fmt: skip
-
-
-def _by_rule(alerts: Iterable[Mapping[str, Any]], week: Period) -> list[dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    last_week = before(week, "week", UTC)
-    for one in alerts:
-        seen = one["first_seen"]
-        if not last_week.start <= seen < week.end:
-            continue
-        row = found.setdefault(one["rule_id"], {
-            "rule": one["rule_id"], "alerts": 0, "open": 0, "true_positives": 0, "false_positives": 0,
-            "other_verdicts": 0, "withdrawn": 0, "staging": 0, "last_week": 0,
-        })  # fmt: skip
-        if seen < week.start:
-            row["last_week"] += stands(one)
-        elif one["engine_state"] == "withdrawn":
-            row["withdrawn"] += 1
-        elif not stands(one):
-            row["staging"] += 1
-        else:
-            row["alerts"] += 1
-            row["open"] += one["state"] in UNRESOLVED
-            if one["verdict_id"] is not None:
-                row[_verdict_column(one["verdict_id"])] += 1
-    return sorted(found.values(), key=lambda row: (-row["alerts"], row["rule"]))
-
-
-def _verdict_column(verdict: int) -> str:
-    if verdict == FALSE_POSITIVE:
-        return "false_positives"
-    return "true_positives" if verdict in _TRUE_POSITIVES else "other_verdicts"
-
-
-def _incidents(alerts: Iterable[dict[str, Any]], week: Period) -> list[dict[str, Any]]:
-    """Alerts of high or critical severity, first seen in the week or from before and unresolved."""
-    found = [
-        one for one in alerts
-        if stands(one) and rank(one["severity"]) >= rank("high") and one["first_seen"] < week.end
-        and (one["first_seen"] >= week.start or one["state"] in UNRESOLVED)
-    ]  # fmt: skip
-    return sorted(found, key=lambda one: (-rank(one["severity"]), one["first_seen"], one["alert_id"]))
-
-
-def _incident(one: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "severity": one["severity"], "title": one["title"] or one["rule_id"], "rule": one["rule_id"],
-        "about": about(one), "tenant": one["tenant"],
-        "first_seen": instant(one["first_seen"]), "last_seen": instant(one["last_seen"]),
-        "count": one["count"], "state": one["state"], "owner": one["owner"],
-        "verdict": VERDICT_NAMES.get(one["verdict_id"]), "comment": one["comment"],
-        "alert_id": one["alert_id"], "event": f"{one['engine_source']}#{one['engine_event']}",
     }  # fmt: skip
 
 
@@ -285,6 +234,8 @@ def _listed(
         why = f"alert {one['alert_id'][:12]}"
         for event in (one["event"], *(alerts[one["alert_id"]]["evidence"] or [])[:MAX_EVIDENCE]):
             reasons.setdefault(event, why)
+    for one in report["cases"]:
+        reasons.setdefault(one["event"], f"last step of {one['case_id'][:50]}")
     for one in report["exceptions"]:
         reasons.setdefault(one["opening"], f"exception {one['exception_id']}")
     for one in report["top_denied"]:

@@ -59,6 +59,13 @@ TABLES: Final = (
         Column("comment", "comment", wide=True), Column("alert_id", "alert", wide=True),
         Column("event", "event", wide=True),
     )),
+    Table("cases", "Cases", "No case is open, and none moved in this week.", (
+        Column("title", "case"), Column("state", "state", short=True), Column("owner", "owner", short=True),
+        Column("tenant", "tenant", short=True), Column("alerts", "alerts", "count"),
+        Column("evidence", "events", "count"), Column("opened_at", "opened", "time"),
+        Column("moved_at", "last step", "time"), Column("case_id", "case id", wide=True),
+        Column("event", "event", wide=True),
+    )),
     Table("exceptions", "Exceptions", "No exception is active or overdue.", (
         Column("exception_id", "exception"), Column("state", "state", short=True),
         Column("overdue", "overdue", "flag"),

@@ -10,7 +10,7 @@ from dashboard import charts
 from dashboard.access import Right
 from dashboard.answers.activity import Activity, sql_of_activity
 from dashboard.answers.filters import Filters
-from dashboard.answers.overview import metric_weeks, standing
+from dashboard.answers.overview import activations, metric_weeks, standing
 from dashboard.frame import (
     ask,
     empty_ledger,
@@ -124,18 +124,26 @@ def _decisions(found: Activity, filters: Filters, stands: dict[str, Any]) -> Non
     counts, width = found.decisions_over_time(filters)
     said = (
         f"{totals['decisions']:,} decisions: ● {totals['allow']:,} allowed, ✕ {totals['deny']:,} denied, "
-        f"▲ {totals['error']:,} errors; one bar is {width}."
+        f"▲ {totals['error']:,} errors; one bar is {width}. Lines: alerts (dashed), policies (dotted)."
     )
     st.caption(literal(said))
     if not len(counts):
         st.info("No decision in this time with these filters\\. Widen the time, or take a filter away\\.")
         return
     marks = [
-        {"time": one["first_seen"], "what": f"alert: {one['title'] or one['rule_id']}"}
-        for one in stands["newest"]
-    ]
+        *({"time": one["first_seen"], "mark": "alert", "what": one["title"] or one["rule_id"]}
+          for one in stands["newest"]),
+        *({"time": one["time"], "mark": "policy", "what": _activation(one)}
+          for one in ask(activations, filters)),
+    ]  # fmt: skip
     st.altair_chart(charts.decisions_over_time(counts, marks), alt=said, width="stretch")
     sql_of("decisions over time", sql_of_activity(), rows=counts)
+
+
+def _activation(one: dict[str, Any]) -> str:
+    was = f", before {one['previous_policy_version']}" if one["previous_policy_version"] else ""
+    said = f"{one['policy_id'] or 'policy'} {one['policy_version'] or 'of no version'}{was}"
+    return f"{said}: {one['outcome']}" if one["outcome"] else said
 
 
 def _newest(stands: dict[str, Any], found: Activity) -> None:

@@ -62,6 +62,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
              expires_at=NOON - timedelta(hours=1), review_due_at=NOON - timedelta(hours=2), reason="r"),
         some(401, kind="delegation", decision=None, grant_id="g1", outcome="opened",
              grant_covers=["tenant:b"], expires_at=NOON + timedelta(days=30), approved_by="user:p"),
+        *(some(410 + k, kind="policy", decision=None, policy_id="p", policy_version=f"v{k}", tenant=tenant,
+               previous_policy_version=was)
+          for k, (tenant, was) in enumerate([("acme", None), ("beta", "s3cret")])),
     ]  # fmt: skip
     made.writer().commit([stretch(rows)])
     alert = row(
@@ -90,6 +93,7 @@ QUESTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "activity": (activity.activity, ()),
     "metrics": (overview.metric_weeks, (Filters(), NOON)),
     "standing": (overview.standing, (Filters(),)),
+    "activations": (overview.activations, (Filters(),)),
     "rows": (decisions.rows, (Filters(),)),
     "facets": (decisions.facets, (Filters(),)),
     "wide facets": (decisions.facets, (Filters(), decisions.WIDE_FACETS)),
@@ -133,7 +137,8 @@ def test_another_tenants_trace_is_not_there_and_errors_say_nothing_of_it(stateme
 
 
 NEEDED = {
-    "activity": Right.OVERVIEW, "metrics": Right.OVERVIEW, "standing": Right.OVERVIEW, "head": Right.OVERVIEW,
+    "activity": Right.OVERVIEW, "metrics": Right.OVERVIEW, "standing": Right.OVERVIEW,
+    "activations": Right.OVERVIEW, "head": Right.OVERVIEW,
     "completeness": Right.INTEGRITY,
 }  # fmt: skip
 
@@ -167,13 +172,24 @@ def test_pages_of_rows_go_on_by_key_and_facets_count_all(statements: Statements)
             break
         last = found[-1]
         below = (last["time"], last["source"], last["event_id"])
-    assert len(seen) == len(set(seen)) == 307
+    assert len(seen) == len(set(seen)) == 309
     counts = asked(statements, admin, decisions.facets, Filters(equal=(("decision", "deny"),)))
     assert counts[""] == [(None, 2)]
     # The field that is filtered by offers its other values too.
     assert dict(counts["decision"])["allow"] == 302
     assert counts["tenant"] == [("acme", 1), ("beta", 1)]
     assert counts["reason"] == [("scope_missing", 2)]
+
+
+def test_policies_mark_the_time_that_is_looked_at_whatever_else_is_filtered(statements: Statements) -> None:
+    def versions(filters: Filters) -> list[str]:
+        return [
+            one["policy_version"] for one in asked(statements, local_viewer(), overview.activations, filters)
+        ]
+
+    assert versions(Filters(equal=(("decision", "deny"),))) == ["v0", "v1"]
+    assert versions(Filters(equal=(("tenant", "beta"),))) == ["v1"]
+    assert versions(Filters(since=NOON - timedelta(hours=1))) == []
 
 
 def test_a_filter_is_bound_and_names_a_column() -> None:

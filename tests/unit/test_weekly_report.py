@@ -86,6 +86,18 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Made:
     ]  # fmt: skip
     seal(made, rows)
     seal(made, [alert()], OffsetKey(ENGINE_TOPIC))
+    case = {
+        "kind": "case",
+        "decision": None,
+        "target": "case:c1",
+        "tenant": "acme",
+        "time": MONDAY + timedelta(days=6),
+    }
+    seal(made, [
+        row(700, outcome="opened", alert_id=ALERT, attributes=json.dumps({"title": EVIL}), **case),
+        row(701, outcome="noted", owner="user:o", evidence=["test/pdp#e100"], **case),
+        row(702, outcome="opened", **{**case, "target": "case:c2", "time": MONDAY + timedelta(days=7)}),
+    ])  # fmt: skip
     made.clock.advance(13 * 3600)
     seal(made, acts(300, made.clock.now - timedelta(hours=1), 1))
     with Ledger.open(str(made.folder), remember=False) as opened:
@@ -139,9 +151,11 @@ def test_it_counts_the_week_at_the_size_at_which_it_settled(made: Made, folder: 
     assert (incident["about"], incident["event"]) == (EVIL, f"decision-ledger#{ALERT}/e0")
     (exception,) = report["exceptions"]
     assert (exception["state"], exception["overdue"], exception["owner"]) == ("expired", True, "user:o")
+    (case,) = report["cases"]
+    assert (case["title"], case["alerts"], case["evidence"], case["owner"]) == (EVIL, 1, 1, "user:o")
     # What an alert rests on may be gone; the rest is proved.
     assert [one["event"] for one in report["listed"]] == [
-        f"decision-ledger#{ALERT}/e0", "test/pdp#e100", "test/pdp#e200", "test/pdp#e102",
+        f"decision-ledger#{ALERT}/e0", "test/pdp#e100", "test/pdp#e701", "test/pdp#e200", "test/pdp#e102",
     ]  # fmt: skip
 
 
@@ -213,7 +227,7 @@ def test_all_forms_say_the_same_and_text_stays_text(folder: Path) -> None:
 
 def test_the_key_alone_proves_events_and_not_numbers(made: Made, folder: Path) -> None:
     outcome, _ = check_by_key(folder, made.key.verifier)
-    assert (outcome.result, outcome.events, outcome.faults) == ("proved", 4, [])
+    assert (outcome.result, outcome.events, outcome.faults) == ("proved", 5, [])
     assert any("not counted again" in note for note in outcome.notes)
 
 
@@ -329,7 +343,7 @@ def test_an_empty_ledger_says_so(tmp_path: Path) -> None:
 
 def test_a_report_for_tenants_counts_theirs_alone(made: Made) -> None:
     seal(made, [
-        row(700 + k, time=MONDAY, tenant="beta", decision="deny", actor="agent:b", reason="s3cret")
+        row(900 + k, time=MONDAY, tenant="beta", decision="deny", actor="agent:b", reason="s3cret")
         for k in range(9)
     ])  # fmt: skip
     with Ledger.open(str(made.folder), tenants=frozenset({"acme"})) as opened:
