@@ -108,7 +108,7 @@ def alerts_per_day(counts: pl.DataFrame) -> Any:
                 alt.Tooltip("n:Q", title="alerts"),
             ],
         )
-        .properties(height=140)
+        .properties(height=200)
     )
 
 

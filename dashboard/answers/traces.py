@@ -39,6 +39,7 @@ def trace(reading: Reading, trace_id: str, skip: int = 0) -> dict[str, Any]:
         "chain": list(found.chains[0]) if found.chains else [],
         "chains": len(found.chains),
         "events": found.whole.events,
+        "about": len(everything) - len(nodes),
         "shown": found.shown,
         "skipped": found.whole.skipped,
         "decisions": dict(found.whole.decisions),

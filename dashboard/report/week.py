@@ -1,7 +1,9 @@
 """Which week a report is on, and the size of the log that it counts.
 
-A report counts the first size at which the settle clock has passed the end of its week by a day: what comes
-later never changes it. A week that has not come so far gives a preliminary report of all that is there.
+A report counts the first size at which the settle clock has passed the end of its week by a day and an event
+was sealed: what comes later never changes it. So a ledger whose first events are old logs reports on them,
+and not on the nothing that it held when it was made. A week that has not come so far gives a preliminary
+report of all that is there.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from detections.clocks import Clocks
 from detections.metrics.periods import Period, before, period_of
 from detections.sealed_log import SealedLog
 from ledger.errors import UsageError
-from ledger.format.manifest import Append, instant
+from ledger.format.manifest import Append, Entry, instant
 from ledger.reader import Ledger
 
 SETTLED_AFTER: Final = timedelta(hours=24)
@@ -72,7 +74,7 @@ def basis_of(ledger: Ledger, week: Period | None, size: int | None = None) -> Ba
 
 def _basis(ledger: Ledger, week: Period, limit: int) -> Basis:
     for count, clocks in _clocks(ledger, limit):
-        if clocks.settle >= week.end + SETTLED_AFTER:
+        if clocks is not None and clocks.settle >= week.end + SETTLED_AFTER:
             return Basis(week, count, preliminary=False)
     if not limit or ledger.as_of(limit).clock < week.start:
         raise UsageError(
@@ -82,20 +84,27 @@ def _basis(ledger: Ledger, week: Period, limit: int) -> Basis:
     return Basis(week, limit, preliminary=True)
 
 
-def _clocks(ledger: Ledger, limit: int) -> Iterator[tuple[int, Clocks]]:
-    clocks = Clocks()
+def _clocks(ledger: Ledger, limit: int) -> Iterator[tuple[int, Clocks | None]]:
+    """The clocks after each entry; None as long as no event but our own was sealed."""
+    clocks, begun = Clocks(), False
     for count, entry in enumerate(SealedLog.of(ledger).parsed(0, limit), 1):
         clocks.take(entry)
-        yield count, clocks
+        begun = begun or bool(_newest_times(entry))
+        yield count, clocks if begun else None
+
+
+def _newest_times(entry: Entry) -> list[str]:
+    """The newest time in each segment of an entry that holds others' events."""
+    if not isinstance(entry, Append):
+        return []
+    return [ref.max_time for ref in entry.segments if set(ref.kinds) - _OWN_KINDS]
 
 
 def _newest(ledger: Ledger, limit: int) -> datetime | None:
     """The time of the newest event that is not one of our own."""
     found: str | None = None
     for entry in SealedLog.of(ledger).parsed(0, limit):
-        if isinstance(entry, Append):
-            times = [ref.max_time for ref in entry.segments if set(ref.kinds) - _OWN_KINDS]
-            found = max([*times, *([found] if found else [])], default=None)
+        found = max([*_newest_times(entry), *([found] if found else [])], default=None)
     return None if found is None else datetime.fromisoformat(found)
 
 

@@ -84,8 +84,8 @@ def _table(people: list[dict[str, Any]], about: str | None) -> None:
             "environments": lambda one: ", ".join(one["environments"]),
             "credentials": lambda one: ", ".join(one["credential_types"]),
             "events": lambda one: one["events"],
-            "first seen": lambda one: (one["first_seen"] or "never")[:16],
-            "last seen (UTC)": lambda one: (one["last_seen"] or "never")[:16],
+            "first seen (UTC)": lambda one: _minute(one["first_seen"]),
+            "last seen (UTC)": lambda one: _minute(one["last_seen"]),
             "unused scopes": lambda one: ", ".join(one["unused_scopes"]),
         },
         key="people",
@@ -113,3 +113,7 @@ def _table(people: list[dict[str, Any]], about: str | None) -> None:
     with st.expander("The same in the shell", icon=":material/code:"):
         st.code("decision-ledger identities list --flagged", language="sh")
         download("identities", shown)
+
+
+def _minute(time: str | None) -> str:
+    return "never" if time is None else f"{time[:10]} {time[11:16]}"

@@ -101,7 +101,8 @@ def _metrics(filters: Filters, found: Activity) -> None:
 
 
 def _metric(one: dict[str, Any]) -> None:
-    weeks = [value for _, value, _ in one["weeks"]]
+    # A week without data is no point of the line: streamlit draws numbers alone.
+    weeks = [value for _, value, _ in one["weeks"] if value is not None]
     better = one["better"] == "higher"
     mark = "no data" if one["met"] is None else "✓ on target" if one["met"] else "✗ beyond target"
     delta = change(one["change"], one["unit"])
@@ -113,7 +114,7 @@ def _metric(one: dict[str, Any]) -> None:
             delta,
             delta_color="normal" if better else "inverse",
             help=literal(one["title"]),
-            chart_data=weeks if sum(value is not None for value in weeks) > 1 else None,
+            chart_data=weeks if len(weeks) > 1 else None,
             delta_description=None if delta is None else "since last week",
         )
         st.caption(literal(f"{mark}: {word} {figure(one['target'], one['unit'])}; n = {one['sample']:,}"))

@@ -52,10 +52,11 @@ def show() -> None:
 
 def _facts(found: dict[str, Any]) -> None:
     answers = found["decisions"]
+    about = f", {found['about']:,} of them alert steps and notes about it," if found["about"] else ""
     milliseconds = span_milliseconds(found["first"], found["last"])
     st.caption(
         literal(
-            f"{found['events']:,} events from {moment(found['first'])}, {milliseconds:,.0f} ms; "
+            f"{found['events']:,} events{about} from {moment(found['first'])}, {milliseconds:,.0f} ms; "
             f"● {answers.get('allow', 0)} allow, ✕ {answers.get('deny', 0)} deny, "
             f"▲ {answers.get('error', 0)} error"
         )

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,16 @@ def text_of(app: AppTest) -> str:
 def test_every_page_says_something(page: str, template: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     app = look(monkeypatch, template.folder, page).run()
     assert PAGES[page] in text_of(app)
+
+
+def test_a_week_without_data_between_others_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_ledger(tmp_path)
+    acts = {"kind": "action", "decision": None, "delegated_actor": "agent:a"}
+    rows = [row(weeks, time=NOON - timedelta(weeks=weeks), **acts) for weeks in (0, 2, 4)]
+    made.writer().commit([stretch(rows)])
+    assert "no data" in text_of(look(monkeypatch, made.folder).run())
 
 
 def alert_of_rule(made: Made, rule: str) -> dict[str, Any]:

@@ -193,6 +193,19 @@ def test_a_week_that_has_not_settled_is_preliminary(made: Made) -> None:
             make_report(opened, "2027-W01")
 
 
+def test_a_ledger_that_begins_with_old_logs_reports_on_them(tmp_path: Path) -> None:
+    made = make_ledger(tmp_path)
+    made.clock.advance(30 * 86_400)
+    seal(made, acts(0, MONDAY, 10))
+    with Ledger.open(str(made.folder)) as opened:
+        report, _ = make_report(opened)
+    assert (report["week"]["name"], report["preliminary"], report["window"]["events"]) == (
+        "2026-W47",
+        False,
+        10,
+    )
+
+
 @pytest.mark.parametrize("text", ["2026-47", "2026-W54", "2026-W00", "0000-W01", "W47", "2026-W47x", ""])
 def test_what_is_no_week_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is no week"):
