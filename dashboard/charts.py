@@ -16,17 +16,30 @@ from ledger.format.plain_text import plain
 OTHER: Final = "no answer"
 ANSWERS: Final = {"allow": "#0072B2", "deny": "#D55E00", "error": "#E69F00"}
 SEVERITY_RAMP: Final = {
-    "critical": "#7F0000",
-    "high": "#B5342A",
-    "medium": "#D9745A",
-    "low": "#EBB09C",
-    "informational": "#C9CDD2",
+    "light": {
+        "critical": "#7F0000",
+        "high": "#B5342A",
+        "medium": "#D9745A",
+        "low": "#EBB09C",
+        "informational": "#C9CDD2",
+    },
+    "dark": {
+        "critical": "#FFD2C4",
+        "high": "#F2937A",
+        "medium": "#C65F47",
+        "low": "#8C3E2D",
+        "informational": "#5B626B",
+    },
 }
-"""One hue, darker for graver; on dark ground the order is by the words beside it."""
+"""One hue, further from the ground for graver."""
+_LINES: Final = {"light": "#0072B2", "dark": "#56B4E9"}
+_NARROW: Final = "windowSize()[0] < 700"
+"""A phone: names take less of the room."""
 _CROSS: Final = "M-1,-.6L-.6,-1L0,-.4L.6,-1L1,-.6L.4,0L1,.6L.6,1L0,.4L-.6,1L-1,.6L-.4,0Z"
 _SHAPES: Final = {"allow": "circle", "deny": _CROSS, "error": "triangle-up", OTHER: "square"}
 _GREY: Final = "#7A8594"
 NAMES_WIDTH: Final = 340
+NARROW_NAMES_WIDTH: Final = 130
 _TOLD: Final = (
     "nth", "kind", "principal", "action", "resource", "reason", "scopes", "dropped", "added", "outlived",
     "critical",
@@ -87,8 +100,9 @@ def decisions_over_time(counts: pl.DataFrame, marks: Sequence[dict[str, Any]], *
     return alt.layer(base, lines).properties(height=220)
 
 
-def alerts_per_day(counts: pl.DataFrame) -> Any:
-    """Alerts by the day on which they were first seen, the graver the darker."""
+def alerts_per_day(counts: pl.DataFrame, theme: str | None) -> Any:
+    """Alerts by the day on which they were first seen, the graver the further from the ground."""
+    ramp = SEVERITY_RAMP["dark" if theme == "dark" else "light"]
     return (
         _chart([{**row, "day": row["day"].isoformat()} for row in counts.to_dicts()])
         .mark_bar()
@@ -98,8 +112,8 @@ def alerts_per_day(counts: pl.DataFrame) -> Any:
             color=alt.Color(
                 "severity:N",
                 title=None,
-                sort=[*SEVERITY_RAMP],
-                scale=alt.Scale(domain=[*SEVERITY_RAMP], range=[*SEVERITY_RAMP.values()]),
+                sort=[*ramp],
+                scale=alt.Scale(domain=[*ramp], range=[*ramp.values()]),
                 legend=alt.Legend(orient="top"),
             ),
             tooltip=[
@@ -135,10 +149,10 @@ def waterfall(lanes: Sequence[dict[str, Any]], policies: Sequence[dict[str, Any]
     names = alt.Axis(
         labelExpr="substring(datum.label, 6)",
         labelAlign="left",
-        labelPadding=NAMES_WIDTH,
-        labelLimit=NAMES_WIDTH - 10,
-        minExtent=NAMES_WIDTH,
-        maxExtent=NAMES_WIDTH,
+        labelPadding=_by_room(NARROW_NAMES_WIDTH, NAMES_WIDTH),
+        labelLimit=_by_room(NARROW_NAMES_WIDTH - 10, NAMES_WIDTH - 10),
+        minExtent=_by_room(NARROW_NAMES_WIDTH, NAMES_WIDTH),
+        maxExtent=_by_room(NARROW_NAMES_WIDTH, NAMES_WIDTH),
         ticks=False,
         domain=False,
         title=None,
@@ -229,7 +243,7 @@ def identity_map(edges: Sequence[Any], flags: dict[str, list[str]], theme: str |
     y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[0, 1], reverse=True))
     rules = (
         _chart(lines)
-        .mark_rule(opacity=0.35, color="#0072B2")
+        .mark_rule(opacity=0.4, color=_LINES["dark" if theme == "dark" else "light"])
         .encode(
             x=x,
             y=y,
@@ -264,7 +278,7 @@ def identity_map(edges: Sequence[Any], flags: dict[str, list[str]], theme: str |
     )
     names = (
         _chart(dots)
-        .mark_text(align="left", dx=-6, dy=-13, limit=230, color=ink(theme))
+        .mark_text(align="left", dx=-6, dy=-13, limit=_by_room(85, 230), color=ink(theme))
         .encode(x=x, y=y, text="label:N")
     )
     tallest = max((sum(1 for node in nodes if node[0] == column) for column in COLUMNS), default=1)
@@ -278,6 +292,10 @@ def identity_map(edges: Sequence[Any], flags: dict[str, list[str]], theme: str |
 def _chart(rows: Sequence[Any]) -> Any:
     """A chart of plain rows. Altair's own classes have few types to go by."""
     return alt.Chart(alt.InlineData(values=list(rows)))
+
+
+def _by_room(narrow: int, wide: int) -> Any:
+    return {"expr": f"{_NARROW} ? {narrow} : {wide}"}
 
 
 def _legend() -> str:

@@ -239,7 +239,7 @@ def _refusal(error: LedgerError) -> None:
 
 def empty_ledger(found: Activity) -> bool:
     """Say what to do where there are no events; whether that is so."""
-    if found.last is not None:
+    if found.newest is not None:
         return False
     st.info("The ledger holds no events yet\\. Bring some in:", icon=":material/inbox:")
     st.code(

@@ -33,7 +33,9 @@ FROM events WHERE kind NOT IN ('alert', 'case', 'access') GROUP BY ALL
 """
 _TIME: Final = pl.Datetime("us", "UTC")
 _WORDS: Final = ("tenant", "environment", "source", "kind", "decision")
-_NONE: Final = pl.DataFrame(schema={"slot": _TIME, **dict.fromkeys(_WORDS, pl.String), "n": pl.Int64})
+_NONE: Final = pl.DataFrame(
+    schema={"slot": _TIME, **dict.fromkeys(_WORDS, pl.String), "n": pl.Int64, "first": _TIME, "last": _TIME}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ class Activity:
     events: int
     first: datetime | None
     last: datetime | None
-    """The times of the first and the last event of any kind, counted or not."""
+    newest: datetime | None
+    """The time of the newest event of any kind: those of ours and of our users too, which are not counted."""
 
     def words(self, column: str) -> list[str]:
         """The values of one of its columns, in order."""
@@ -99,8 +102,10 @@ def activity(reading: Reading) -> Activity:
     settings = settings_of(SealedLog.of(reading.ledger).timeline(reading.size))
     rows = Answers(reading.ledger, reading.size, settings, kept=reading.days).table(ACTIVITY)
     found = pl.DataFrame(rows) if rows.num_columns else _NONE
-    (bounds,) = reading.rows("SELECT min(time) AS first, max(time) AS last FROM events").to_pylist()
-    return Activity(found, int(found["n"].sum()), bounds["first"], bounds["last"])
+    (any_kind,) = reading.rows("SELECT max(time) AS newest FROM events").to_pylist()
+    first, last = found.select(pl.col("first").min(), pl.col("last").max()).row(0)
+    counts = found.drop("first", "last")
+    return Activity(counts, int(found["n"].sum()), first, last, any_kind["newest"])
 
 
 def sql_of_activity() -> str:

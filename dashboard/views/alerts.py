@@ -51,7 +51,7 @@ def _alerts(alerts: list[dict[str, Any]]) -> None:
     days = per_day(chosen)
     if len(days):
         said = f"{len(chosen)} alerts by the day they were first seen, by severity"
-        st.altair_chart(charts.alerts_per_day(days), width="stretch", alt=said)
+        st.altair_chart(charts.alerts_per_day(days, st.context.theme.type), width="stretch", alt=said)
     group = st.session_state.get("by")
     if group and group != "none":
         _groups(chosen, group)

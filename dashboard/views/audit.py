@@ -17,7 +17,7 @@ def show() -> None:
     found = everything()
     named = st.selectbox("Time", [*RANGES], index=1, key="range", bind="query-params")
     who = st.text_input("Person", key="person", bind="query-params", max_chars=1_024)
-    since, until = named_range(named or "7 d", found.last) if found.last is not None else (None, None)
+    since, until = named_range(named or "7 d", found.newest) if found.newest is not None else (None, None)
     told = ask(looked, Filters(since, until, (("actor", who),) if who else ()))
     if not told["rows"]:
         st.info("Nobody looked at anything in this time, or the dashboard has no intake to record it\\.")

@@ -107,7 +107,7 @@ def _metric(one: dict[str, Any]) -> None:
     mark = "no data" if one["met"] is None else "✓ on target" if one["met"] else "✗ beyond target"
     delta = change(one["change"], one["unit"])
     word = "at least" if better else "at most"
-    with st.container(border=True):
+    with st.container(border=True, height="stretch"):
         st.metric(
             SHORT[one["metric"]],
             figure(one["value"], one["unit"]),
@@ -154,7 +154,7 @@ def _newest(stands: dict[str, Any], found: Activity) -> None:
         return
     may = viewer().may(Right.ROWS)
     for one in stands["newest"]:
-        what, when = st.columns([3, 2])
+        what, when = st.columns([2, 1])
         with what:
             label = f"{SEVERITIES.get(one['severity'], one['severity'])}  {one['title'] or one['rule_id']}"
             if may:
@@ -182,4 +182,4 @@ def _integrity() -> None:
             "by no witness."
         )
     if viewer().may(Right.INTEGRITY):
-        link("integrity", "Sources, gaps and the verification", icon=":material/verified_user:")
+        link("integrity", "Sources and gaps", icon=":material/verified_user:")
