@@ -1,8 +1,8 @@
 """What was worked out about days, kept in this process: by tenants, so that nobody is shown others' answers.
 
-The counts by quarter of an hour name the tenant of each row and join nothing, so those that an engine left
-in the ledger's `cache/` serve everyone, cut to their tenants. Metrics join rows: who sees some tenants gets
-them worked out from these tenants' rows alone, and remembered here.
+Counts by quarter of an hour, and who acted with what, name the tenant of each row and join nothing: those
+that an engine left in the ledger's `cache/` serve everyone, cut to their tenants. Metrics join rows: who sees
+some tenants gets them worked out from these tenants' rows alone, and remembered here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from detections.metrics.by_day import ACTIVITY
+from detections.metrics.by_day import UNJOINED
 from detections.metrics.kept_days import KeptDays, Keyed, ledger_days
 from ledger.storage.store import Store
 
@@ -82,7 +82,7 @@ class _DaysOf:
             for day, key in wanted.items()
             if (rows := self.memory.get(self.tenants, name, day, key)) is not None
         }
-        if self.behind is None or (self.tenants is not None and name != ACTIVITY):
+        if self.behind is None or (self.tenants is not None and name not in UNJOINED):
             return found
         missing = {day: key for day, key in wanted.items() if day not in found}
         left = {day: self._cut(rows) for day, rows in self.behind.of(name, missing).items()}

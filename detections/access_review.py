@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections import defaultdict
+from datetime import datetime, timedelta
 from typing import Any, Final
 
+from detections.day_answers import answers_of
+from detections.metrics.by_day import IDENTITIES, SCOPES
+from detections.metrics.kept_days import KeptDays
+from ledger.format.scopes import covers
 from ledger.reader import Ledger
 
 USE_DAYS: Final = 90
@@ -61,14 +66,33 @@ def grants_at(ledger: Ledger, when: datetime, *, at: int | None = None) -> list[
     return rows
 
 
-def stale_permissions(ledger: Ledger, when: datetime, *, at: int | None = None) -> list[dict[str, Any]]:
+def stale_permissions(
+    ledger: Ledger, when: datetime, *, at: int | None = None, kept: KeptDays | None = None
+) -> list[dict[str, Any]]:
     """Scopes that principals held in the last days before `when` and that no action of theirs needed.
 
     Only of principals whose first sighting lies at least USE_DAYS before: of others nobody can know yet.
-    People are left out; a wider scope that covers what was needed counts as used.
+    People are left out; a wider scope that covers what was needed counts as used. `kept` holds what was
+    worked out of days before.
     """
-    rows: list[dict[str, Any]] = ledger.query(at).trusted(_STALE, [when]).to_pylist()
-    return rows
+    answers = answers_of(ledger, at, kept)
+    since = when - timedelta(days=USE_DAYS)
+    known = {one["principal"] for one in answers.items(IDENTITIES) if one["first_seen"] <= since}
+    held: dict[str, list[tuple[str, datetime]]] = defaultdict(list)
+    used: dict[str, list[tuple[str, datetime]]] = defaultdict(list)
+    for row in answers.items(SCOPES):
+        if row["principal"] in known and not row["principal"].startswith("user:"):
+            (held if row["what"] == "held" else used)[row["principal"]].append((row["scope"], row["time"]))
+    answers.flush()
+    found = []
+    for principal in sorted(held):
+        for scope, last_held in sorted(held[principal]):
+            last_used = max((time for one, time in used[principal] if covers(scope, one)), default=None)
+            if last_held >= since and (last_used is None or last_used < since):
+                found.append(
+                    {"principal": principal, "scope": scope, "last_held": last_held, "last_used": last_used}
+                )
+    return found
 
 
 _GRANTS: Final = f"""
@@ -92,27 +116,4 @@ SELECT grant_id, principal, covers, approved_by, opened_at, expires_at,
 FROM lives LEFT JOIN uses USING (grant_id)
 WHERE NOT coalesce(closed, false) AND coalesce(expires_at > $1, true)
 ORDER BY days DESC NULLS FIRST, grant_id
-"""  # noqa: S608  # one constant
-_STALE: Final = f"""
-WITH acts AS (
-    SELECT coalesce(delegated_actor, actor) AS principal, time, kind, scopes, required_scopes FROM events
-    WHERE kind IN ('decision', 'action', 'issuance') AND time < $1
-      AND NOT starts_with(coalesce(delegated_actor, actor, ''), 'user:')
-), known AS (
-    SELECT principal FROM acts WHERE principal IS NOT NULL GROUP BY principal
-    HAVING min(time) <= $1::TIMESTAMPTZ - INTERVAL {USE_DAYS} DAY
-), held AS (
-    SELECT principal, scope, max(time) AS last_held
-    FROM (SELECT principal, time, unnest(scopes) AS scope FROM acts SEMI JOIN known USING (principal))
-    WHERE time >= $1::TIMESTAMPTZ - INTERVAL {USE_DAYS} DAY GROUP BY ALL
-), used AS (
-    SELECT principal, scope, max(time) AS last_used
-    FROM (SELECT principal, time, unnest(required_scopes) AS scope FROM acts WHERE kind = 'action')
-    GROUP BY ALL
-)
-SELECT held.principal, held.scope, last_held, max(used.last_used) AS last_used
-FROM held LEFT JOIN used ON used.principal = held.principal AND covers(used.scope, held.scope)
-GROUP BY ALL
-HAVING coalesce(max(used.last_used) < $1::TIMESTAMPTZ - INTERVAL {USE_DAYS} DAY, true)
-ORDER BY held.principal, held.scope
 """  # noqa: S608  # one constant

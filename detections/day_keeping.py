@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
-from detections.metrics.by_day import Answers
-from detections.metrics.figures import settings_of
+from detections.day_answers import answers_of
 from detections.metrics.kept_days import ledger_days
-from detections.sealed_log import SealedLog
 from ledger.errors import LedgerError
 from ledger.reader import Ledger
 from ledger.storage.store import Store
@@ -57,5 +55,4 @@ class DayKeeping:
     def _begin(self, size: int) -> Iterator[None]:
         self._size, self._begun = size, self._clock()
         with Ledger.open(self._store.url) as ledger:
-            settings = settings_of(SealedLog.of(ledger).timeline(ledger.size))
-            yield from Answers(ledger, None, settings, kept=ledger_days(self._store)).fill()
+            yield from answers_of(ledger, None, ledger_days(self._store)).fill()

@@ -12,6 +12,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from detections.configs.models import Ownership
+from detections.day_answers import answers_of
+from detections.metrics.by_day import IDENTITIES, SCOPES
+from detections.metrics.kept_days import KeptDays
 from ledger.format.manifest import with_instants
 from ledger.format.scopes import covers
 from ledger.reader import Ledger
@@ -19,38 +22,6 @@ from ledger.reader import Ledger
 FLAGS: Final = ("unowned", "shared", "static", "dormant", "elsewhere", "unused-scopes")
 """What is told of an identity, the gravest first; `elsewhere`: in another environment than is registered."""
 _LISTS: Final = ("environments", "tenants", "credential_types", "sources", "acts_for", "audiences")
-_MAP: Final = """
-WITH acts AS (
-    SELECT coalesce(delegated_actor, actor) AS principal, * FROM events
-    WHERE kind IN ('decision', 'action', 'issuance')
-)
-SELECT principal, min(time) AS first_seen, max(time) AS last_seen, count(*) AS events,
-       list_sort(list_distinct(list(environment) FILTER (environment IS NOT NULL))) AS environments,
-       list_sort(list_distinct(list(tenant) FILTER (tenant IS NOT NULL))) AS tenants,
-       list_sort(list_distinct(list(credential_type) FILTER (credential_type IS NOT NULL)))
-           AS credential_types,
-       list_sort(list_distinct(list(source))) AS sources,
-       list_sort(list_distinct(list(delegation[len(delegation) - 1]) FILTER (len(delegation) > 1)))[1:50]
-           AS acts_for,
-       list_sort(list_distinct(list(audience) FILTER (audience IS NOT NULL)))[1:50] AS audiences
-FROM acts WHERE principal IS NOT NULL
-GROUP BY principal ORDER BY principal
-"""
-_SCOPES: Final = """
-WITH acts AS (
-    SELECT coalesce(delegated_actor, actor) AS principal, time, kind, scopes, required_scopes FROM events
-    WHERE kind IN ('decision', 'action', 'issuance')
-), held AS (
-    SELECT principal, scope, max(time) AS last_held
-    FROM (SELECT principal, time, unnest(scopes) AS scope FROM acts) GROUP BY principal, scope
-), used AS (
-    SELECT principal, scope, max(time) AS last_used
-    FROM (SELECT principal, time, unnest(required_scopes) AS scope FROM acts WHERE kind = 'action')
-    GROUP BY principal, scope
-)
-SELECT 'held' AS what, principal, scope, last_held AS time FROM held
-UNION ALL SELECT 'used', principal, scope, last_used FROM used
-"""
 _PATHS: Final = """
 SELECT source AS issuer, coalesce(delegated_actor, actor) AS principal, audience AS tool, credential_type,
        count(*) AS issued, max(time) AS last_issued
@@ -69,13 +40,17 @@ class MapChoice:
 
 
 def identity_map(
-    ledger: Ledger, ownership: Mapping[str, Ownership], choice: MapChoice
+    ledger: Ledger, ownership: Mapping[str, Ownership], choice: MapChoice, kept: KeptDays | None = None
 ) -> list[dict[str, Any]]:
-    """Every principal that acted or is registered, those that need a look first."""
-    query = ledger.query(choice.at)
-    rows = query.trusted(_MAP).to_pylist()
+    """Every principal that acted or is registered, those that need a look first.
+
+    `kept` holds what was worked out of days before.
+    """
+    answers = answers_of(ledger, choice.at, kept)
+    rows = answers.items(IDENTITIES)
     now = ledger.as_of(choice.at).clock
-    unused = _unused(query.trusted(_SCOPES).to_pylist(), now, choice.days)
+    unused = _unused(answers.items(SCOPES), now, choice.days)
+    answers.flush()
     found = [_identity(row, ownership.get(row["principal"]), unused, now, choice.days) for row in rows]
     seen = {row["principal"] for row in rows}
     found += [_never_seen(name, one) for name, one in ownership.items() if name not in seen]

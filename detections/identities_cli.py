@@ -31,6 +31,7 @@ def identities_list(
     Example: decision-ledger identities list --flagged
     """
     from detections.identities import MapChoice, credential_paths, identity_map
+    from detections.metrics.kept_days import user_days
     from detections.sealed_log import SealedLog
 
     with open_ledger(ledger, vkey) as opened:
@@ -38,7 +39,8 @@ def identities_list(
             found = credential_paths(opened, at)
         else:
             owned = SealedLog.of(opened).timeline(at or opened.size).ownership()
-            found = identity_map(opened, owned, MapChoice(days, at))
+            kept = user_days(opened) if at in (None, opened.size) else None
+            found = identity_map(opened, owned, MapChoice(days, at), kept)
     if paths:
         columns = ["issuer", "principal", "tool", "credential_type", "issued", "last_issued"]
         text = table_text([name.replace("_", " ") for name in columns],

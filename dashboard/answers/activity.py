@@ -11,9 +11,8 @@ import polars as pl
 from dashboard.access import Right
 from dashboard.answers.filters import Filters
 from dashboard.statements import Reading
-from detections.metrics.by_day import ACTIVITY, Answers
-from detections.metrics.figures import settings_of
-from detections.sealed_log import SealedLog
+from detections.day_answers import answers_of
+from detections.metrics.by_day import ACTIVITY
 
 STEPS: Final = 160
 """At most about so many steps of time in a picture."""
@@ -34,7 +33,14 @@ FROM events WHERE kind NOT IN ('alert', 'case', 'access') GROUP BY ALL
 _TIME: Final = pl.Datetime("us", "UTC")
 _WORDS: Final = ("tenant", "environment", "source", "kind", "decision")
 _NONE: Final = pl.DataFrame(
-    schema={"slot": _TIME, **dict.fromkeys(_WORDS, pl.String), "n": pl.Int64, "first": _TIME, "last": _TIME}
+    schema={
+        "slot": _TIME,
+        **dict.fromkeys(_WORDS, pl.String),
+        "n": pl.Int64,
+        "numbered": pl.Int64,
+        "first": _TIME,
+        "last": _TIME,
+    }
 )
 
 
@@ -99,13 +105,26 @@ class Activity:
 def activity(reading: Reading) -> Activity:
     """All that happened, in counts: of days that were counted before by what was kept of them."""
     reading.viewer.require(Right.OVERVIEW)
-    settings = settings_of(SealedLog.of(reading.ledger).timeline(reading.size))
-    rows = Answers(reading.ledger, reading.size, settings, kept=reading.days).table(ACTIVITY)
-    found = pl.DataFrame(rows) if rows.num_columns else _NONE
+    found = _counted(reading)
     (any_kind,) = reading.rows("SELECT max(time) AS newest FROM events").to_pylist()
     first, last = found.select(pl.col("first").min(), pl.col("last").max()).row(0)
-    counts = found.drop("first", "last")
+    counts = found.drop("numbered", "first", "last")
     return Activity(counts, int(found["n"].sum()), first, last, any_kind["newest"])
+
+
+def by_source(reading: Reading) -> list[dict[str, Any]]:
+    """Of each source: its events, the first and the last, and how many of them are numbered."""
+    reading.viewer.require(Right.INTEGRITY)
+    found = _counted(reading).group_by("source").agg(
+        pl.col("n").sum().alias("events"), pl.col("first").min().alias("first_seen"),
+        pl.col("last").max().alias("last_seen"), pl.col("numbered").sum(),
+    )  # fmt: skip
+    return found.sort("source").to_dicts()
+
+
+def _counted(reading: Reading) -> pl.DataFrame:
+    rows = answers_of(reading.ledger, reading.size, reading.days).table(ACTIVITY)
+    return pl.DataFrame(rows) if rows.num_columns else _NONE
 
 
 def sql_of_activity() -> str:

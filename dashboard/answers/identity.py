@@ -35,7 +35,7 @@ def identities(reading: Reading) -> list[dict[str, Any]]:
     """Every principal, those that need a look first."""
     reading.viewer.require(Right.ROWS)
     owned = SealedLog.of(reading.ledger).timeline(reading.size).ownership()
-    return identity_map(reading.ledger, owned, MapChoice(at=reading.size))
+    return identity_map(reading.ledger, owned, MapChoice(at=reading.size), reading.days)
 
 
 def edges(reading: Reading) -> list[Edge]:

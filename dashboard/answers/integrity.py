@@ -5,19 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from dashboard.access import Right
+from dashboard.access import Right, Viewer
+from dashboard.answers.activity import by_source
 from dashboard.statements import Reading
 from detections.clocks import Clocks
-from detections.gaps import missing_by_source
+from detections.day_answers import answers_of
+from detections.metrics.by_day import SEQUENCES
 from detections.sealed_log import SealedLog
 from ledger.format.manifest import Append, Config
 
 MAX_LETTERS: Final = 500
-_SOURCES: Final = """
-SELECT source, count(*) AS events, min(time) AS first_seen, max(time) AS last_seen,
-       count(*) FILTER (sequence IS NOT NULL) AS numbered
-FROM events WHERE kind NOT IN ('alert', 'case', 'access') GROUP BY source ORDER BY source
-"""
 _LETTERS: Final = f"""
 SELECT time, status, reason, field, topic, partition, record_offset, part, payload
 FROM dead_letters ORDER BY time DESC, topic, record_offset DESC, part LIMIT {MAX_LETTERS}
@@ -42,23 +39,19 @@ def head(reading: Reading) -> dict[str, Any]:
 def completeness(reading: Reading) -> dict[str, Any]:
     """By source what is missing by its own numbers; by partition how far it was read, and what was lost."""
     reading.viewer.require(Right.INTEGRITY)
-    missing = missing_by_source(reading.query)
-    sources = reading.rows(_SOURCES).to_pylist()
+    sources = by_source(reading)
+    missing = _missing(reading)
     for row in sources:
         row["missing"] = missing.get(row["source"])
-        row["provable"] = (
-            "by its numbers"
-            if row["numbered"] == row["events"]
-            else ("in part" if row["numbered"] else "no numbers in its events")
-        )
+        row["provable"] = _provable(row["numbered"], row["events"], reading.viewer)
     clocks = Clocks()
     lost: dict[tuple[str, int], int] = {}
     for entry in SealedLog.of(reading.ledger).parsed(0, reading.size):
         clocks.take(entry)
         if isinstance(entry, Append):
-            for row in entry.offsets:
-                key = (row.topic, row.partition)
-                lost[key] = lost.get(key, 0) + sum(end - start for start, end in row.lost)
+            for one in entry.offsets:
+                key = (one.topic, one.partition)
+                lost[key] = lost.get(key, 0) + sum(end - start for start, end in one.lost)
     state = reading.ledger.as_of(reading.size)
     stalled = {(key.topic, key.partition) for key in clocks.stalled()}
     partitions = [
@@ -77,6 +70,22 @@ def completeness(reading: Reading) -> dict[str, Any]:
         "ledger_clock": clocks.ledger,
         "settle_clock": clocks.settle,
     }
+
+
+def _missing(reading: Reading) -> dict[str, int]:
+    """By source: numbers that were not seen. A source numbers the events of all tenants in one line."""
+    if reading.viewer.tenants is not None:
+        return {}
+    found = answers_of(reading.ledger, reading.size, reading.days).items(SEQUENCES)
+    return {row["source"]: row["missing"] for row in found}
+
+
+def _provable(numbered: int, events: int, viewer: Viewer) -> str:
+    if not numbered:
+        return "no numbers in its events"
+    if viewer.tenants is not None:
+        return "for those who see all tenants"
+    return "by its numbers" if numbered == events else "in part"
 
 
 def configurations(reading: Reading) -> list[dict[str, Any]]:

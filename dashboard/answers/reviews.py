@@ -21,7 +21,7 @@ def review_state(reading: Reading) -> dict[str, Any]:
         "now": now,
         "exceptions": exceptions_at(reading.ledger, now, at=reading.size),
         "grants": grants_at(reading.ledger, now, at=reading.size),
-        "stale": stale_permissions(reading.ledger, now, at=reading.size),
+        "stale": stale_permissions(reading.ledger, now, at=reading.size, kept=reading.days),
         "last_drill": drill["last"],
     }
     return {**state, "campaign": campaign(reading, state)}

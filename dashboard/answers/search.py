@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -43,6 +45,18 @@ PREFIXES: Final = {
     "case": "target",
     "query": "target",
 }
+_IDS: Final = frozenset(column for column, _ in KINDS[:11])
+_FORMS: Final = (
+    (re.compile(r"[0-9a-fA-F-]{16,}"), _IDS),
+    (re.compile(r"[0-9.]{7,15}|[0-9a-fA-F:.]*::?[0-9a-fA-F:.]*"), {"client_ip", "destination"}),
+    (
+        re.compile(r"[a-z][a-z0-9+.-]*:.+"),
+        {"target", "resource", "delegated_actor", "actor", "workload", "source"},
+    ),
+)
+"""Where a text of a form is looked for first: ten million rows cost a sixth of a second for each column."""
+_ALONE: Final = ("event_id", "trace_id")
+"""What is one of these is nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +102,15 @@ def searched() -> str:
 
 
 def _equal(reading: Reading, text: str) -> list[Hit]:
+    """Where it stands among the columns of its form; where it stands in none, among the others."""
+    first = next((columns for form, columns in _FORMS if form.fullmatch(text)), frozenset[str]())
+    own = [pair for pair in KINDS if pair[0] in first]
+    return _equal_in(reading, text, own) or _equal_in(reading, text, [one for one in KINDS if one not in own])
+
+
+def _equal_in(reading: Reading, text: str, kinds: Sequence[tuple[str, str]]) -> list[Hit]:
     found = []
-    for column, kind in KINDS:
+    for column, kind in kinds:
         value = text.lower() if column == "trace_id" else text
         # One statement per column: equality with a constant is what lets filters skip files.
         rows = reading.rows(
@@ -103,6 +124,8 @@ def _equal(reading: Reading, text: str) -> list[Hit]:
                     column, kind, value, rows[0]["n"], rows[0]["last"], rows[0]["source"], rows[0]["event_id"]
                 )
             )
+            if column in _ALONE:
+                break
     return found
 
 

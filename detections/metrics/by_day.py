@@ -28,7 +28,12 @@ CHUNK_ROWS: Final = 1_000_000
 """Rows of the days that are asked about in one statement: bounds its memory."""
 ACTIVITY: Final = "activity"
 SIGNALS: Final = "compromise-signals"
-STATEMENTS: Final = (ACTIVITY, SIGNALS, *(metric.name for metric in METRICS))
+IDENTITIES: Final = "identities"
+SCOPES: Final = "scopes"
+UNJOINED: Final = (ACTIVITY, IDENTITIES, SCOPES)
+"""Statements whose every row is about one tenant, and made of that tenant's rows alone."""
+SEQUENCES: Final = "sequences"
+STATEMENTS: Final = (*UNJOINED, SEQUENCES, SIGNALS, *(metric.name for metric in METRICS))
 ONLY_KINDS: Final = {"exception-half-life": "exception", SIGNALS: "signal"}
 """Statements that read rows of one kind: days without any are not asked about."""
 IN_ALL: Final = "-- In all\n"

@@ -13,13 +13,15 @@ import pyarrow as pa
 import pytest
 
 from dashboard.access import Viewer, local_viewer
-from dashboard.answers import activity, overview
+from dashboard.answers import activity, integrity, overview
 from dashboard.answers.filters import Filters
 from dashboard.day_memory import DayMemory
 from dashboard.pool import Pool
 from dashboard.statements import Statements
+from detections.access_review import stale_permissions
 from detections.day_keeping import EVERY, DayKeeping
 from detections.following import Following
+from detections.gaps import missing_by_source
 from detections.metrics.by_day import ACTIVITY, STATEMENTS, Answers
 from detections.metrics.figures import settings_of
 from detections.metrics.kept_days import IN_LEDGER, ledger_days
@@ -217,3 +219,48 @@ def test_what_was_used_longest_ago_is_forgotten_first() -> None:
     assert memory.get(None, "x", days[0], "other") is None
     memory.clear()
     assert memory.get(None, "x", days[0], "k") is None
+
+
+def test_numbers_that_were_not_seen_are_counted_over_days_however_they_came(tmp_path: Path) -> None:
+    made = make_ledger(tmp_path)
+    numbers = [1, 2, 3, 7, 8, 3, 12, 20, 21, 9]
+    rows = [
+        _happened(k, sequence=number, instance="one", source="numbered") for k, number in enumerate(numbers)
+    ]
+    rows += [_happened(50 + k, sequence=5 + k, instance="two", source="numbered") for k in range(3)]
+    rows += [_happened(70, source="silent")]
+    made.writer().commit([stretch(rows)])
+    one = Statements(Pool(str(made.folder)))
+    try:
+        found = _ask(one, local_viewer(), integrity.completeness)["sources"]
+        for_some = _ask(one, ACME, integrity.completeness)["sources"]
+    finally:
+        one.close()
+    with Ledger.open(str(made.folder), remember=False) as ledger:
+        assert missing_by_source(ledger.query(None)) == {"numbered": 12}
+    assert [(row["source"], row["missing"], row["events"]) for row in found] == [
+        ("numbered", 12, 13), ("silent", None, 1),
+    ]  # fmt: skip
+    # The numbers run across tenants: of some of them nothing can be said.
+    assert [(row["missing"], row["provable"]) for row in for_some] == [
+        (None, "for those who see all tenants"), (None, "no numbers in its events"),
+    ]  # fmt: skip
+
+
+def test_unused_permissions_are_those_that_no_need_of_an_action_fell_under(tmp_path: Path) -> None:
+    made = make_ledger(tmp_path)
+    long_ago = NOON - timedelta(days=100)
+    agent = {"kind": "action", "decision": None, "delegated_actor": "agent:a"}
+    held = ["invoice:*", "ticket:read", "payment:post"]
+    rows = [
+        row(0, time=long_ago, scopes=held, required_scopes=["payment:post"], **agent),
+        row(1, scopes=held, required_scopes=["invoice:read"], **agent),
+        row(2, scopes=["crm:read"], **{**agent, "delegated_actor": "agent:new"}),
+        row(3, time=long_ago, scopes=["old:read"], **agent),
+    ]
+    made.writer().commit([stretch(rows)])
+    with Ledger.open(str(made.folder), remember=False) as ledger:
+        found = stale_permissions(ledger, NOON)
+    assert [(one["principal"], one["scope"], one["last_used"]) for one in found] == [
+        ("agent:a", "payment:post", long_ago), ("agent:a", "ticket:read", None),
+    ]  # fmt: skip
