@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from ingest.adapters import adapter
-from ingest.adapters.opa import FIELD_MAP, canonical_text
+from ingest.adapters.json_values import canonical_text
+from ingest.adapters.opa import FIELD_MAP
 from ingest.decoded import Decoded, Limits, Verdict
 from ledger.errors import UsageError
 from ledger.events import FIELD_NAMES, Event

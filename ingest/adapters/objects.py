@@ -1,0 +1,67 @@
+"""Formats whose message is a JSON object, or an array of them: each object gives events, or says why none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ingest import rows
+from ingest.adapters.native import Collected, merged, read_message
+from ingest.decoded import Decoded, Limits, Verdict
+
+RowsOf = Callable[[dict[str, Any], int, Limits, datetime], Iterator[rows.Row]]
+"""From one object, the number of the first event, limits and the writer's clock to rows.
+
+Raises `rows.Refused` for what cannot be sealed and `Unneeded` for what holds no event.
+"""
+
+
+class Unneeded(Exception):
+    """An object that holds nothing for the ledger; the text says why."""
+
+
+class ObjectAdapter:
+    """Keeps `ingest.decoded.Adapter`."""
+
+    def __init__(self, name: str, rows_of: RowsOf) -> None:
+        self.name = name
+        self._rows_of = rows_of
+
+    def decode(self, values: pa.LargeBinaryArray, limits: Limits, now: datetime) -> Decoded:
+        """Events of `values`; see `Adapter.decode`."""
+        made = Collected()
+        for position, message in enumerate(values.to_pylist()):
+            self._read_one(made, position, message, limits, now)
+        return merged(None, np.zeros(0, np.int64), made)
+
+    def _read_one(
+        self, made: Collected, position: int, message: bytes, limits: Limits, now: datetime
+    ) -> None:
+        try:
+            objects, batch = read_message(message, limits)
+        except rows.Refused as error:
+            made.reject(position, error.reason, field=error.field)
+            return
+        events: list[rows.Row] = []
+        why = "no events"
+        for number, one in enumerate(objects):
+            try:
+                if not isinstance(one, dict):
+                    raise rows.Refused("wrong type: object expected")
+                for event in self._rows_of(one, len(events), limits, now):
+                    events.append(event)
+                    if len(events) > limits.events_per_message:
+                        raise rows.Refused(f"more than {limits.events_per_message} events in one message")
+            except Unneeded as reason:
+                why = str(reason)
+            except rows.Refused as error:
+                made.reject(position, error.reason, number if batch else None, error.field)
+                return
+        if events:
+            made.take(position, events)
+        else:
+            made.ignored.append(Verdict(position, why))
