@@ -56,7 +56,9 @@ def ink(theme: str | None) -> str:
     return "#E8EAED" if theme == "dark" else "#1A1D21"
 
 
-def decisions_over_time(counts: pl.DataFrame, marks: Sequence[dict[str, Any]], *, brush: bool = False) -> Any:
+def decisions_over_time(
+    counts: pl.DataFrame, marks: Sequence[dict[str, Any]], theme: str | None, *, brush: bool = False
+) -> Any:
     """Decisions as stacked steps by answer; `marks` (time, mark, what) are lines across them."""
     order = [word for word in ANSWERS if word in set(counts["decision"].to_list())]
     base = (
@@ -97,13 +99,13 @@ def decisions_over_time(counts: pl.DataFrame, marks: Sequence[dict[str, Any]], *
             ],
         )
     )
-    return alt.layer(base, lines).properties(height=220)
+    return _inked(alt.layer(base, lines).properties(height=220), theme)
 
 
 def alerts_per_day(counts: pl.DataFrame, theme: str | None) -> Any:
     """Alerts by the day on which they were first seen, the graver the further from the ground."""
     ramp = SEVERITY_RAMP["dark" if theme == "dark" else "light"]
-    return (
+    chart = (
         _chart([{**row, "day": row["day"].isoformat()} for row in counts.to_dicts()])
         .mark_bar()
         .encode(
@@ -124,9 +126,10 @@ def alerts_per_day(counts: pl.DataFrame, theme: str | None) -> Any:
         )
         .properties(height=200)
     )
+    return _inked(chart, theme)
 
 
-def waterfall(lanes: Sequence[dict[str, Any]], policies: Sequence[dict[str, Any]]) -> Any:
+def waterfall(lanes: Sequence[dict[str, Any]], policies: Sequence[dict[str, Any]], theme: str | None) -> Any:
     """One lane per event, indented by delegation: from when it was to when the last thing below it was."""
     begin = min((lane["time"] for lane in lanes), default=None)
 
@@ -189,11 +192,8 @@ def waterfall(lanes: Sequence[dict[str, Any]], policies: Sequence[dict[str, Any]
         .mark_rule(color=_GREY, strokeDash=[6, 3])
         .encode(x="at:Q", tooltip=[alt.Tooltip("what:N", title="from here on")])
     )
-    return (
-        alt.layer(bars, heavy, outlived, points.add_params(picked), versions)
-        .properties(height=alt.Step(ROW_HEIGHT))
-        .configure_view(stroke=None)
-    )
+    chart = alt.layer(bars, heavy, outlived, points.add_params(picked), versions)
+    return _inked(chart.properties(height=alt.Step(ROW_HEIGHT)).configure_view(stroke=None), theme)
 
 
 def identity_map(edges: Sequence[Any], flags: dict[str, list[str]], theme: str | None) -> Any:
@@ -282,16 +282,19 @@ def identity_map(edges: Sequence[Any], flags: dict[str, list[str]], theme: str |
         .encode(x=x, y=y, text="label:N")
     )
     tallest = max((sum(1 for node in nodes if node[0] == column) for column in COLUMNS), default=1)
-    return (
-        alt.layer(rules, points.add_params(chosen), names)
-        .properties(height=max(260, 34 * tallest))
-        .configure_view(stroke=None)
-    )
+    chart = alt.layer(rules, points.add_params(chosen), names)
+    return _inked(chart.properties(height=max(260, 34 * tallest)).configure_view(stroke=None), theme)
 
 
 def _chart(rows: Sequence[Any]) -> Any:
     """A chart of plain rows. Altair's own classes have few types to go by."""
     return alt.Chart(alt.InlineData(values=list(rows)))
+
+
+def _inked(chart: Any, theme: str | None) -> Any:
+    """With words that can be read: streamlit's own grey stands out from white by less than 4.5 to 1."""
+    words = {"labelColor": ink(theme), "titleColor": ink(theme)}
+    return chart.configure_axis(**words).configure_legend(**words)
 
 
 def _by_room(narrow: int, wide: int) -> Any:

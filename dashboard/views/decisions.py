@@ -101,7 +101,7 @@ def _over_time(found: Activity, filters: Filters) -> None:
     counts = pl.DataFrame(ask(over_time, filters, step))
     if len(counts):
         event = st.altair_chart(
-            charts.decisions_over_time(counts, [], brush=True),
+            charts.decisions_over_time(counts, [], st.context.theme.type, brush=True),
             width="stretch",
             key="over-time",
             on_select="rerun",

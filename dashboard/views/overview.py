@@ -137,7 +137,9 @@ def _decisions(found: Activity, filters: Filters, stands: dict[str, Any]) -> Non
         *({"time": one["time"], "mark": "policy", "what": _activation(one)}
           for one in ask(activations, filters)),
     ]  # fmt: skip
-    st.altair_chart(charts.decisions_over_time(counts, marks), alt=said, width="stretch")
+    st.altair_chart(
+        charts.decisions_over_time(counts, marks, st.context.theme.type), alt=said, width="stretch"
+    )
     sql_of("decisions over time", sql_of_activity(), rows=counts)
 
 

@@ -89,7 +89,7 @@ def _waterfall(found: dict[str, Any]) -> int | None:
         "policy version\\."
     )
     event = st.altair_chart(
-        charts.waterfall(lanes, found["policies"]),
+        charts.waterfall(lanes, found["policies"], st.context.theme.type),
         on_select="rerun",
         key="waterfall",
         width="stretch",
