@@ -25,6 +25,7 @@ class _Key:
     read_at: datetime
     complete: datetime
     at_end: bool = False
+    seen_end: bool = False
 
 
 @dataclass(slots=True)
@@ -52,12 +53,17 @@ class Clocks:
         """Keys that were read, but not to their end, for so long that nothing waits for them."""
         return [key for key, one in self._keys.values() if self._is_stalled(one)]
 
+    def unfinished(self) -> list[OffsetKey]:
+        """Keys that are being read for the first time and have not been seen to their end yet."""
+        return [key for key, one in self._keys.values() if not one.seen_end and not self._is_stalled(one)]
+
     def _read(self, key: OffsetKey, when: datetime, complete: str | None) -> None:
         known = self._keys.get(key.identity)
         # What was never seen to its end counts from where it was first read.
         one = known[1] if known is not None else _Key(when, when)
         one.read_at = max(one.read_at, when)
         one.at_end = complete is not None
+        one.seen_end = one.seen_end or one.at_end
         if complete is not None:
             one.complete = max(one.complete, parse_instant(complete))
         self._keys[key.identity] = (key, one)

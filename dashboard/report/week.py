@@ -1,16 +1,16 @@
 """Which week a report is on, and the size of the log that it counts.
 
-A report counts the first size at which the settle clock has passed the end of its week by a day and an event
-was sealed: what comes later never changes it. So a ledger whose first events are old logs reports on them,
-and not on the nothing that it held when it was made. A week that has not come so far gives a preliminary
-report of all that is there.
+A report counts the first size at which the settle clock has passed the end of its week by a day: what comes
+later never changes it. A week that has not come so far gives a preliminary report of all that is there.
+
+Old logs are another matter: for a ledger that is made today last week was over before its first event was
+sealed. Its report waits until they are read to their end and rules have looked at them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
@@ -18,10 +18,12 @@ from detections.clocks import Clocks
 from detections.metrics.periods import Period, before, period_of
 from detections.sealed_log import SealedLog
 from ledger.errors import UsageError
-from ledger.format.manifest import Append, Entry, instant
+from ledger.format.manifest import Append, Config, Entry, instant
+from ledger.format.state import ENGINE_TOPIC
 from ledger.reader import Ledger
 
 SETTLED_AFTER: Final = timedelta(hours=24)
+RULES_WAIT: Final = timedelta(hours=1)
 _OWN_KINDS: Final = frozenset({"alert", "case", "access"})
 _WEEK: Final = re.compile(r"(\d{4})-W(\d{2})")
 
@@ -73,8 +75,16 @@ def basis_of(ledger: Ledger, week: Period | None, size: int | None = None) -> Ba
 
 
 def _basis(ledger: Ledger, week: Period, limit: int) -> Basis:
-    for count, clocks in _clocks(ledger, limit):
-        if clocks is not None and clocks.settle >= week.end + SETTLED_AFTER:
+    progress = _Progress()
+    old_logs: bool | None = None
+    for count, entry in enumerate(SealedLog.of(ledger).parsed(0, limit), 1):
+        begun_before = progress.begun
+        progress.take(count, entry)
+        if progress.clocks.settle < week.end + SETTLED_AFTER:
+            continue
+        if old_logs is None:
+            old_logs = not begun_before
+        if not old_logs or progress.is_judged():
             return Basis(week, count, preliminary=False)
     if not limit or ledger.as_of(limit).clock < week.start:
         raise UsageError(
@@ -84,13 +94,41 @@ def _basis(ledger: Ledger, week: Period, limit: int) -> Basis:
     return Basis(week, limit, preliminary=True)
 
 
-def _clocks(ledger: Ledger, limit: int) -> Iterator[tuple[int, Clocks | None]]:
-    """The clocks after each entry; None as long as no event but our own was sealed."""
-    clocks, begun = Clocks(), False
-    for count, entry in enumerate(SealedLog.of(ledger).parsed(0, limit), 1):
-        clocks.take(entry)
-        begun = begun or bool(_newest_times(entry))
-        yield count, clocks if begun else None
+@dataclass(slots=True)
+class _Progress:
+    """How far first logs have got, entry by entry."""
+
+    clocks: Clocks = field(default_factory=Clocks)
+    begun: bool = False
+    """Whether an event of others was sealed."""
+    _read: tuple[int, datetime] | None = None
+    """The size at which all that was begun had been read to its end, and the ledger's clock then."""
+    _judged: int = 0
+    _rules: int | None = None
+    """Where rules were first sealed: what an engine judged before knew none."""
+
+    def take(self, count: int, entry: Entry) -> None:
+        """Take in the entry that makes the log `count` long."""
+        self.clocks.take(entry)
+        self.begun = self.begun or bool(_newest_times(entry))
+        if isinstance(entry, Append):
+            self._judged = max(
+                [self._judged, *(row.to for row in entry.offsets if row.topic == ENGINE_TOPIC)]
+            )
+        if self._rules is None and isinstance(entry, Config) and entry.name == "rules":
+            self._rules = count
+        if not self.begun or self.clocks.unfinished():
+            self._read = None
+        elif self._read is None:
+            self._read = (count, self.clocks.ledger)
+
+    def is_judged(self) -> bool:
+        """Whether rules have looked at all of it; nobody waits for them longer than RULES_WAIT."""
+        if self._read is None:
+            return False
+        size, since = self._read
+        judged = self._rules is not None and self._judged >= max(size, self._rules)
+        return judged or self.clocks.ledger >= since + RULES_WAIT
 
 
 def _newest_times(entry: Entry) -> list[str]:

@@ -8,6 +8,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from dashboard.report.making import make_report
 from dashboard.report.report_folder import write_folder
 from dashboard.report.tables import TABLES
 from dashboard.report.week import basis_of, week_of
+from detections.config_files import seal_shipped_rules
 from ledger.console import run, shared
 from ledger.errors import DamageError, UsageError
 from ledger.format.manifest import OffsetKey
@@ -193,17 +195,37 @@ def test_a_week_that_has_not_settled_is_preliminary(made: Made) -> None:
             make_report(opened, "2027-W01")
 
 
-def test_a_ledger_that_begins_with_old_logs_reports_on_them(tmp_path: Path) -> None:
+def test_a_ledger_that_begins_with_old_logs_reports_on_them_once_they_were_judged(tmp_path: Path) -> None:
     made = make_ledger(tmp_path)
     made.clock.advance(30 * 86_400)
-    seal(made, acts(0, MONDAY, 10))
+    key = OffsetKey("file:old")
+    made.writer().commit([stretch(acts(0, MONDAY, 10), 0, key)])
+
+    def seen() -> tuple[bool, int, int]:
+        with Ledger.open(str(made.folder)) as opened:
+            report, _ = make_report(opened, "2026-W47")
+        return report["preliminary"], report["window"]["events"], len(report["incidents"])
+
+    assert seen() == (True, 10, 0)  # the file has not been seen to its end
+    made.writer().commit([replace(stretch(acts(10, MONDAY, 5), 10, key), complete=made.clock.now)])
+    assert seen() == (True, 15, 0)  # nor have rules looked at it
+    seal_shipped_rules(made.writer())
+    read = made.writer().state.size
+    judged = replace(stretch([alert()], 0, OffsetKey(ENGINE_TOPIC)), start=0, end=read)
+    made.writer().commit([judged])
+    assert seen() == (False, 15, 1)
+    seal(made, acts(20, MONDAY, 5))
+    assert seen() == (False, 15, 1)
+
+
+def test_nobody_waits_for_rules_that_do_not_run(tmp_path: Path) -> None:
+    made = make_ledger(tmp_path)
+    made.clock.advance(30 * 86_400)
+    made.writer().commit([replace(stretch(acts(0, MONDAY, 10)), complete=made.clock.now)])
+    made.clock.advance(3_600)
+    made.writer().tick()
     with Ledger.open(str(made.folder)) as opened:
-        report, _ = make_report(opened)
-    assert (report["week"]["name"], report["preliminary"], report["window"]["events"]) == (
-        "2026-W47",
-        False,
-        10,
-    )
+        assert not basis_of(opened, week_of("2026-W47")).preliminary
 
 
 @pytest.mark.parametrize("text", ["2026-47", "2026-W54", "2026-W00", "0000-W01", "W47", "2026-W47x", ""])
