@@ -93,9 +93,8 @@ class Mapped(BaseModel):
             value, pointer = rule.value(sent)
             if value is None:
                 continue
-            if name in PRINCIPALS and isinstance(value, str) and ":" not in value:
-                value = f"user:{value}"
-            yield name, value, pointer
+            bare = name in PRINCIPALS and isinstance(value, str) and ":" not in value
+            yield name, f"user:{value}" if bare else value, pointer
 
 
 def read_options(model: type[_Model], format_: str, options: Mapping[str, Any]) -> _Model:
@@ -113,3 +112,15 @@ def read_options(model: type[_Model], format_: str, options: Mapping[str, Any]) 
             f"The options of format {format_} are unusable at {place}: {first['msg']}.",
             f"Known options: {', '.join(model.model_fields)}.",
         ) from None
+
+
+class Sourced(Mapped):
+    """Options of a format whose messages do not say which of several installations wrote them."""
+
+    source: str | None = Field(default=None, min_length=1, max_length=200)
+    """The name under which this installation's events are sealed; without it the format's own."""
+
+
+def of_user(name: str | None) -> str | None:
+    """A principal of ours: one without a type is a user."""
+    return name if name is None or ":" in name else f"user:{name}"

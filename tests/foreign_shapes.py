@@ -1,0 +1,32 @@
+"""One message of each foreign format with most of what it may hold, in our own words: what tests mutate."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+OPA: Final[dict[str, Any]] = {
+    "labels": {"app": "todo", "id": "i1", "version": "1.22.2", "environment": "staging"},
+    "decision_id": "0a0cad16", "timestamp": "2026-11-23T18:22:36.218342371Z", "path": "authz/allow",
+    "bundles": {"authz": {"revision": "git-1"}}, "requested_by": "127.0.0.1:50190",
+    "input": {"subject": {"type": "user", "id": "beth"}, "action": {"name": "read"},
+              "resource": {"type": "todo", "id": "7"}, "context": {"tenant": "acme"}},
+    "result": {"decision": True, "context": {"roles": ["admin"], "reason": "ok"}}, "req_id": 4,
+    "request_context": {"http": {"headers": {
+        "Traceparent": ["00-45d06438e93c4a26bfc645eeddb2ffbf-6ac4d6acdded49d8-01"], "User-Agent": ["x"]}}},
+}  # fmt: skip
+CERBOS: Final[dict[str, Any]] = {
+    "log.kind": "decision", "callId": "01ABC", "timestamp": "2026-11-23T18:20:20.288346034Z",
+    "peer": {"address": "10.0.0.7:51436", "userAgent": "gateway/1"},
+    "checkResources": {
+        "inputs": [{"requestId": "r1", "resource": {"kind": "invoice", "id": "7", "attr": {"owner": "mary"}},
+                    "principal": {"id": "mary", "roles": ["clerk"]}, "actions": ["pay", "approve"],
+                    "auxData": {"jwt": {"iss": "https://idp.example"}}}],
+        "outputs": [{"requestId": "r1", "resourceId": "7", "effectiveDerivedRoles": ["owner"], "actions": {
+            "approve": {"effect": "EFFECT_ALLOW", "policy": "resource.invoice.v3"},
+            "pay": {"effect": "EFFECT_DENY", "policy": "NO_MATCH"}}}],
+    },
+    "metadata": {"traceparent": {"values": ["00-2810108e895a48d69ac3fc3f9c58b5eb-cecb7d27897a426d-01"]}},
+    "auditTrail": {"effectivePolicies": {"resource.invoice.v3": {"attributes": {"driver": "disk"}}}},
+    "policySource": {"git": {"hash": "deadbeef"}},
+}  # fmt: skip
+SHAPES: Final[dict[str, dict[str, Any]]] = {"opa": OPA, "cerbos": CERBOS}

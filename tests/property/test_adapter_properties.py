@@ -1,0 +1,117 @@
+"""Every foreign format: whatever a message holds, it gives events or a reason, and no secret gets through."""
+
+from __future__ import annotations
+
+import copy
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingest.adapters import adapter
+from ingest.decoded import Decoded, Limits
+from ingest.defaults import FORMATS
+from tests.foreign_shapes import SHAPES
+
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
+SECRET = "hunter2-of-the-tests"
+BEARER = f"Bearer {SECRET}"
+FOREIGN = [name for name in FORMATS if name != "native"]
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=30),
+    st.sampled_from(["", "EFFECT_ALLOW", "2026-11-23T18:20:20Z", "\x00", "\ud800", "user:x"]),
+)  # fmt: skip
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def decode(format_: str, messages: list[bytes]) -> Decoded:
+    return adapter(format_).decode(pa.array(messages, pa.large_binary()), Limits(), NOW)
+
+
+def accounted(found: Decoded, count: int) -> None:
+    """Each message has events, or one verdict."""
+    places = [
+        {*found.message.tolist()}, {one.message for one in found.rejected},
+        {one.message for one in found.ignored},
+    ]  # fmt: skip
+    assert sorted(place for own in places for place in own) == list(range(count))
+    assert all(one.reason for one in (*found.rejected, *found.ignored))
+
+
+def paths_of(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    children = (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    )
+    return [at, *(path for key, child in children for path in paths_of(child, (*at, key)))]
+
+
+def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    changed = copy.deepcopy(value)
+    inner = changed
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = new
+    return changed
+
+
+def test_every_foreign_format_has_a_shape() -> None:
+    assert {*SHAPES} == {*FOREIGN}
+    for name, shape in SHAPES.items():
+        found = decode(name, [json.dumps(shape).encode()])
+        assert not found.rejected, name
+        assert len(found.events), name
+
+
+@pytest.mark.parametrize("format_", FOREIGN)
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_message_that_is_changed_anywhere_is_accounted_for(format_: str, data: st.DataObject) -> None:
+    shape = SHAPES[format_]
+    messages = []
+    for _ in range(3):
+        changed = shape
+        for _ in range(data.draw(st.integers(1, 3))):
+            path = data.draw(st.sampled_from(paths_of(changed)))
+            changed = put(changed, path, data.draw(VALUES))
+        messages.append(json.dumps(changed, ensure_ascii=True).encode("utf-8", "surrogatepass"))
+    messages.append(data.draw(st.binary(max_size=60)))
+    found = decode(format_, messages)
+    accounted(found, len(messages))
+    assert found.events.equals(decode(format_, messages).events)
+
+
+@pytest.mark.parametrize("format_", FOREIGN)
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_a_secret_in_any_place_gets_nowhere(format_: str, data: st.DataObject) -> None:
+    shape = SHAPES[format_]
+    objects = [path for path in paths_of(shape) if isinstance(_at(shape, path), dict)]
+    path = data.draw(st.sampled_from(objects))
+    name, value = data.draw(st.sampled_from([
+        ("password", SECRET), ("Authorization", BEARER), ("client_secret", SECRET), ("note", BEARER),
+        ("session_token", {"value": SECRET}), ("apiKey", [SECRET]),
+    ]))  # fmt: skip
+    changed = put(shape, path, {**_at(shape, path), name: value})
+    found = decode(format_, [json.dumps(changed).encode()])
+    accounted(found, 1)
+    assert SECRET not in repr(found.events.to_pylist())
+    assert SECRET not in repr(found.rejected)
+    if len(found.events):
+        assert any(one["masked"] for one in found.events.to_pylist())
+
+
+def _at(value: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        value = value[key]
+    return value
