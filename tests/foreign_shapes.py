@@ -29,4 +29,21 @@ CERBOS: Final[dict[str, Any]] = {
     "auditTrail": {"effectivePolicies": {"resource.invoice.v3": {"attributes": {"driver": "disk"}}}},
     "policySource": {"git": {"hash": "deadbeef"}},
 }  # fmt: skip
-SHAPES: Final[dict[str, dict[str, Any]]] = {"opa": OPA, "cerbos": CERBOS}
+KUBERNETES: Final[dict[str, Any]] = {
+    "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": "aa-1",
+    "stage": "ResponseComplete", "verb": "update",
+    "requestURI": "/apis/apps/v1/namespaces/shop/deployments/web/scale?dryRun=All",
+    "user": {"username": "system:serviceaccount:shop:web", "uid": "u-1", "groups": ["system:serviceaccounts"],
+             "extra": {"authentication.kubernetes.io/credential-id": ["JTI=f00d"]}},
+    "sourceIPs": ["10.1.2.3", "10.9.9.9"], "userAgent": "kubectl/1.33",
+    "objectRef": {"resource": "deployments", "namespace": "shop", "name": "web", "apiGroup": "apps",
+                  "apiVersion": "v1", "subresource": "scale"},
+    "responseStatus": {"metadata": {}, "code": 200},
+    "requestReceivedTimestamp": "2026-11-23T10:00:01.400000Z",
+    "stageTimestamp": "2026-11-23T10:00:01.500000Z",
+    "annotations": {
+        "authorization.k8s.io/decision": "allow",
+        "authorization.k8s.io/reason": 'RBAC: allowed by RoleBinding "shop/readers" of Role "reader" to '
+                                       'ServiceAccount "web/shop"'},
+}  # fmt: skip
+SHAPES: Final[dict[str, dict[str, Any]]] = {"opa": OPA, "cerbos": CERBOS, "kubernetes": KUBERNETES}

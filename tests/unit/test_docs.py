@@ -20,6 +20,7 @@ import orjson
 import pytest
 
 from ingest.adapters import adapter
+from ingest.adapters.kubernetes import KubernetesOptions
 from ingest.adapters.mapping import FieldRule, Sourced
 from ingest.adapters.opa_options import OpaOptions, PathRule
 from ingest.authority import Intake
@@ -228,7 +229,10 @@ def test_every_setting_of_an_intake_is_documented() -> None:
     assert set(OpaOptions.model_fields) <= documented
     assert all(f"`{name}`" in text_of(PLATFORM) for name in PathRule.model_fields)
     assert all(f"`{name}`" in text_of(PLATFORM) for name in FORMATS)
-    assert all(f"`{name}`" in text_of(PLATFORM) for name in (*Sourced.model_fields, *FieldRule.model_fields))
+    assert all(
+        f"`{name}`" in text_of(PLATFORM)
+        for name in (*Sourced.model_fields, *FieldRule.model_fields, *KubernetesOptions.model_fields)
+    )
 
 
 def test_the_limits_stand_with_their_defaults() -> None:
