@@ -35,6 +35,12 @@ _SECRET_KEY: Final = re.compile(
 """On the key in lower case without punctuation. `..._id`, `..._type`, `..._count` end differently."""
 _HARMLESS_KEY: Final = re.compile(r"(?:page|next|continuation|continue|cursor)token$")
 _HEADER_LIST: Final = re.compile(r"header", re.IGNORECASE)
+_DESCRIBES: Final = re.compile(
+    r"(?:^|[a-z0-9_.-])(?:I[dD]s?|ids?|A[rR][nN]s?|arns?|[sS]tatus|[sS]tate|[tT]ype|[vV]ersion|[dD]ate|[uU]ser_?[nN]ame"
+    r"|[eE]xpir(?:y|es|ation)|_at|At)$"
+    r"|^(?:id|arn|status|state|type|version|date|iss|aud|exp|iat|nbf|jti)$"
+)
+"""Names of what describes a secret and does not open it, where it stands under the secret's name."""
 _PUNCTUATION: Final = re.compile(r"[^a-z0-9]+")
 
 _KEY_WORDS: Final = (
@@ -205,13 +211,43 @@ def _mask_object(value: dict[str, Any], place: str, places: list[str], nested: i
             kept += "'"
         at = f"{place}/{strictjson.pointer_token(kept)}"
         if (secret_key(key) or (named and key.lower() in ("value", "values"))) and not _blank(child):
-            clean[kept] = MASK
-            places.append(at)
+            clean[kept] = _mask_secret(child, at, places, nested)
             continue
         if kept != key:
             places.append(at)
         clean[kept] = _mask(child, at, places, nested, in_headers=_HEADER_LIST.search(key) is not None)
     return clean
+
+
+def _mask_secret(value: Any, place: str, places: list[str], nested: int) -> Any:
+    """What stands under a secret's name: a text goes, of an object what does not merely describe it.
+
+    `accessKey: {accessKeyId, secretAccessKey, status}` names a credential, and opens nothing without the one
+    member that is masked.
+    """
+    if isinstance(value, dict):
+        clean: dict[str, Any] = {}
+        for key, child in value.items():
+            kept = _mask_key(key)
+            while kept in clean:
+                kept += "'"
+            at = f"{place}/{strictjson.pointer_token(kept)}"
+            if isinstance(child, dict | list):
+                clean[kept] = _mask_secret(child, at, places, nested)
+            elif _DESCRIBES.search(key) is not None and not secret_key(key):
+                clean[kept] = _mask(child, at, places, nested, in_headers=False)
+            elif _blank(child):
+                clean[kept] = child
+            else:
+                clean[kept] = MASK
+                places.append(at)
+        return clean
+    if isinstance(value, list) and any(isinstance(one, dict | list) for one in value):
+        return [_mask_secret(one, f"{place}/{n}", places, nested) for n, one in enumerate(value)]
+    if _blank(value):
+        return value
+    places.append(place)
+    return MASK
 
 
 def _mask_list(

@@ -48,7 +48,14 @@ SECRET = "hunter22-very-secret"
         ({"pem": f"-----BEGIN PRIVATE KEY-----\n{SECRET}"}, ["/pem"]),
         ({"text": f"Authorization: Digest {SECRET}"}, ["/text"]),
         ({"text": "Basic Ym9iOmh1bnRlcjIyLXZlcnktc2VjcmV0"}, ["/text"]),
-        ({"token": {"value": SECRET}}, ["/token"]),
+        ({"token": {"value": SECRET}}, ["/token/value"]),
+        (
+            {"accessKey": {"accessKeyId": "AKIA1", "status": "Active", "secretAccessKey": SECRET}},
+            ["/accessKey/secretAccessKey"],
+        ),
+        ({"secret": {"in": [{"id": "s-1", "text": SECRET}], "n": 7}}, ["/secret/in/0/text", "/secret/n"]),
+        ({"credentials_secret": {"type": f"Bearer {SECRET}"}}, ["/credentials_secret/type"]),
+        ({"apiKey": [SECRET, SECRET]}, ["/apiKey"]),
     ],
 )
 def test_secrets_are_masked_and_their_places_told(value: Any, places: list[str]) -> None:
