@@ -93,7 +93,9 @@ def _(mo, reading, textwrap, trace, trace_id):
 
 @app.cell
 def _(charts, found, mo):
-    mo.vstack([mo.md("## When"), charts.waterfall(found["lanes"], found["policies"]).properties(width=460)])
+    mo.vstack(
+        [mo.md("## When"), charts.waterfall(found["lanes"], found["policies"], None).properties(width=460)]
+    )
 
 
 @app.cell
