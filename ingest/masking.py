@@ -75,6 +75,8 @@ _TYPE_AND_ID: Final = re.compile(
     r"(?:(?i:passw\w*|passphrase|pwd):[A-Za-z*]+|(?!(?i:passw|passphrase|pwd))[\w.@*/-]+(?::[\w.@*/+-]+)+)"
 )
 """`secret:billing-db`, `token:issue`: a principal, resource or scope, though it begins like a secret."""
+_SECRET_ARN: Final = re.compile(r"arn:[a-z-]{1,20}:secretsmanager:[a-z0-9-]{1,30}:[0-9]{1,20}:\Z")
+"""What `secret:` names after it is a secret's name, and opens nothing."""
 _USERINFO: Final = re.compile(r"(://[^\s/?#:@\"]*):([^\s/?#@\"]+)@")
 _PEM: Final = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"
@@ -99,6 +101,8 @@ def secret_key(name: str) -> bool:
 
 
 def _pair(match: re.Match[str]) -> str:
+    if match["key"].lower() == "secret:" and _SECRET_ARN.search(match.string, 0, match.start()):
+        return match[0]
     value, quote = match["value"], match["quote"] or match["deep"] or match["single"] or ""
     bare = value.strip("\\\"'")
     if bare in ("", MASK, "null", "true", "false") or match.string.startswith(MASK, match.start("value")):

@@ -46,4 +46,27 @@ KUBERNETES: Final[dict[str, Any]] = {
         "authorization.k8s.io/reason": 'RBAC: allowed by RoleBinding "shop/readers" of Role "reader" to '
                                        'ServiceAccount "web/shop"'},
 }  # fmt: skip
-SHAPES: Final[dict[str, dict[str, Any]]] = {"opa": OPA, "cerbos": CERBOS, "kubernetes": KUBERNETES}
+CLOUDTRAIL: Final[dict[str, Any]] = {
+    "eventVersion": "1.09", "eventID": "e-1", "eventTime": "2026-11-23T10:00:00Z", "eventType": "AwsApiCall",
+    "eventCategory": "Management", "eventSource": "sts.amazonaws.com", "eventName": "AssumeRole",
+    "awsRegion": "eu-central-1", "recipientAccountId": "111122223333", "requestID": "r-1",
+    "sourceIPAddress": "192.0.2.7", "userAgent": "sdk/1", "readOnly": True, "sharedEventID": "s-1",
+    "userIdentity": {
+        "type": "AssumedRole", "principalId": "AROA1:bot", "accountId": "111122223333",
+        "accessKeyId": "ASIA1",
+        "arn": "arn:aws:sts::111122223333:assumed-role/planner/bot",
+        "sessionContext": {"sessionIssuer": {"type": "Role", "arn": "arn:aws:iam::111122223333:role/planner"},
+                           "sourceIdentity": "alice"}},
+    "requestParameters": {"roleArn": "arn:aws:iam::111122223333:role/poster", "roleSessionName": "bot"},
+    "responseElements": {
+        "credentials": {"accessKeyId": "ASIA2", "expiration": "Nov 23, 2026, 11:00:00 AM",
+                        "sessionToken": "hidden-by-its-name"},
+        "assumedRoleUser": {"assumedRoleId": "AROA2:bot"}},
+    "resources": [{"ARN": "arn:aws:iam::111122223333:role/poster", "type": "AWS::IAM::Role"}],
+}  # fmt: skip
+SHAPES: Final[dict[str, dict[str, Any]]] = {
+    "opa": OPA,
+    "cerbos": CERBOS,
+    "kubernetes": KUBERNETES,
+    "cloudtrail": CLOUDTRAIL,
+}
