@@ -206,13 +206,19 @@ def _mask_key(key: str) -> str:
     return _as_text(key)
 
 
+def _free_key(key: str, taken: dict[str, Any]) -> str:
+    """The key without a secret in it, told apart from those that it would then be equal to."""
+    kept = _mask_key(key)
+    while kept in taken:
+        kept += "'"
+    return kept
+
+
 def _mask_object(value: dict[str, Any], place: str, places: list[str], nested: int) -> dict[str, Any]:
     named = _named_secret(value)
     clean: dict[str, Any] = {}
     for key, child in value.items():
-        kept = _mask_key(key)
-        while kept in clean:
-            kept += "'"
+        kept = _free_key(key, clean)
         at = f"{place}/{strictjson.pointer_token(kept)}"
         if (secret_key(key) or (named and key.lower() in ("value", "values"))) and not _blank(child):
             clean[kept] = _mask_secret(child, at, places, nested)
@@ -232,9 +238,7 @@ def _mask_secret(value: Any, place: str, places: list[str], nested: int) -> Any:
     if isinstance(value, dict):
         clean: dict[str, Any] = {}
         for key, child in value.items():
-            kept = _mask_key(key)
-            while kept in clean:
-                kept += "'"
+            kept = _free_key(key, clean)
             at = f"{place}/{strictjson.pointer_token(kept)}"
             if isinstance(child, dict | list):
                 clean[kept] = _mask_secret(child, at, places, nested)

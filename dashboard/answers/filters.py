@@ -58,6 +58,10 @@ class Filters:
         """The same time, and what is said of these columns alone."""
         return Filters(self.since, self.until, tuple(pair for pair in self.equal if pair[0] in columns))
 
+    def at_any_time(self) -> Filters:
+        """The same without a time: for what does not go by it, so that its answer is kept for all times."""
+        return Filters(equal=self.equal)
+
     def also(self, column: str, value: str) -> Filters:
         """The same with one condition more."""
         return Filters(self.since, self.until, (*self.without(column).equal, (column, value)))

@@ -47,7 +47,7 @@ def show() -> None:
         return
     place = st.container()
     filters = filter_bar(found)
-    stands = ask(standing, filters)
+    stands = ask(standing, filters.at_any_time())
     place.markdown(_sentence(stands))
     figures = st.container()
     _decisions(found, filters, stands)
@@ -76,7 +76,7 @@ def _sentence(stands: dict[str, Any]) -> str:
 def _metrics(filters: Filters, found: Activity) -> None:
     if found.last is None:
         return
-    metrics = ask(metric_weeks, filters.without("time"), found.last)
+    metrics = ask(metric_weeks, filters.at_any_time(), found.last)
     for begin in (0, 4):
         for place, one in zip(st.columns(4), metrics[begin : begin + 4], strict=False):
             with place:

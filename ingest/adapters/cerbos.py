@@ -7,7 +7,7 @@ Plans and access entries decide nothing. With `ignoreAllowAll` Cerbos leaves all
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
@@ -23,8 +23,8 @@ from ingest.adapters.json_values import (
     fitting,
     traceparent,
 )
-from ingest.adapters.mapping import Sourced, of_user, read_options
-from ingest.adapters.objects import ObjectAdapter, Unneeded
+from ingest.adapters.mapping import Sourced, of_user
+from ingest.adapters.objects import Unneeded, adapter_with
 from ingest.decoded import Limits
 
 FIELD_MAP: Final = (
@@ -59,12 +59,6 @@ _ENGINE: Final = "cerbos"
 _EFFECTS: Final = {"EFFECT_ALLOW": "allow", "EFFECT_DENY": "deny"}
 _NO_MATCH: Final = "NO_MATCH"
 _VERSION: Final = re.compile(r"\.v([^./]+)(?:/.*)?")
-
-
-def from_options(options: Mapping[str, Any]) -> ObjectAdapter:
-    """The adapter with the options of an intake. Raises UsageError for one that is unknown or unusable."""
-    known = read_options(Sourced, _ENGINE, options)
-    return ObjectAdapter(_ENGINE, lambda sent, part, limits, now: _decisions(sent, part, known, limits, now))
 
 
 def _decisions(
@@ -181,3 +175,6 @@ def _attributes(own: dict[str, Any]) -> dict[str, Any]:
         "policy_attributes": as_object(own.get("auditTrail")).get("effectivePolicies"),
         "forwarded_for": as_object(own.get("peer")).get("forwardedFor"),
     }
+
+
+from_options: Final = adapter_with(_ENGINE, Sourced, _decisions)

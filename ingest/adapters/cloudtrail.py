@@ -8,7 +8,7 @@ was issued is found again in the `accessKeyId` of its later uses. What callers s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -23,8 +23,8 @@ from ingest.adapters.json_values import (
     fitting,
     named,
 )
-from ingest.adapters.mapping import Mapped, read_options
-from ingest.adapters.objects import ObjectAdapter, Unneeded
+from ingest.adapters.mapping import Mapped
+from ingest.adapters.objects import Unneeded, adapter_with
 from ingest.decoded import Limits
 from ingest.strictjson import pointer_token
 
@@ -74,12 +74,6 @@ _RESOURCE: Final = re.compile(r"\bon resource: (arn:\S+)")
 _SECRET_NAMES: Final = frozenset({"passwordData", "userData", "secretString", "secretBinary"})
 _SIGNATURE: Final = re.compile(r"(?i)(?<=X-Amz-Signature=)[0-9a-f]+")
 _TIMES: Final = ("%b %d, %Y, %I:%M:%S %p", "%b %d, %Y %I:%M:%S %p")
-
-
-def from_options(options: Mapping[str, Any]) -> ObjectAdapter:
-    """The adapter with the options of an intake. Raises UsageError for one that is unknown or unusable."""
-    known = read_options(Mapped, _ENGINE, options)
-    return ObjectAdapter(_ENGINE, lambda sent, part, limits, now: _records(sent, part, known, limits, now))
 
 
 def _records(
@@ -281,3 +275,6 @@ def _attributes(sent: dict[str, Any]) -> dict[str, Any]:
         else None,
         "read_only": sent.get("readOnly"),
     }
+
+
+from_options: Final = adapter_with(_ENGINE, Mapped, _records)

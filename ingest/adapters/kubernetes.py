@@ -7,7 +7,7 @@ impersonates somebody is that person's, through whoever sent it. Backends that p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -25,8 +25,8 @@ from ingest.adapters.json_values import (
     canonical_text,
     fitting,
 )
-from ingest.adapters.mapping import Mapped, of_user, read_options
-from ingest.adapters.objects import ObjectAdapter, Unneeded
+from ingest.adapters.mapping import Mapped, of_user
+from ingest.adapters.objects import Unneeded, adapter_with
 from ingest.decoded import Limits
 
 FIELD_MAP: Final = (
@@ -81,12 +81,6 @@ class KubernetesOptions(Mapped):
     """The cluster's name: its events are sealed as those of `kubernetes/<cluster>`."""
     impersonator_first: bool = False
     """Whether who sent an impersonating request is its initiator, and who was impersonated acts for them."""
-
-
-def from_options(options: Mapping[str, Any]) -> ObjectAdapter:
-    """The adapter with the options of an intake. Raises UsageError for one that is unknown or unusable."""
-    known = read_options(KubernetesOptions, _ENGINE, options)
-    return ObjectAdapter(_ENGINE, lambda sent, part, limits, now: _events(sent, part, known, limits, now))
 
 
 def _events(
@@ -192,7 +186,7 @@ def _what(sent: dict[str, Any]) -> dict[str, str | None]:
     kind = as_text(ref.get("resource"))
     if kind is None:
         # The query may hold anything.
-        path = urlsplit(as_text(sent.get("requestURI")) or "").path if _is_url(sent) else ""
+        path = _path(as_text(sent.get("requestURI")) or "")
         return {"action": f"url:{verb}" if verb else None, "resource": f"url:{path}" if path else None}
     group, sub = as_text(ref.get("apiGroup")), as_text(ref.get("subresource"))
     whole = ".".join(one for one in (kind, group) if one)
@@ -204,12 +198,11 @@ def _what(sent: dict[str, Any]) -> dict[str, str | None]:
     }
 
 
-def _is_url(sent: dict[str, Any]) -> bool:
+def _path(uri: str) -> str:
     try:
-        urlsplit(as_text(sent.get("requestURI")) or "")
+        return urlsplit(uri).path
     except ValueError:
-        return False
-    return True
+        return ""
 
 
 def _binding(sent: dict[str, Any]) -> str | None:
@@ -235,3 +228,6 @@ def _attributes(sent: dict[str, Any]) -> dict[str, Any]:
         "extra": as_object(sent.get("user")).get("extra"),
         "more_addresses": as_list(sent.get("sourceIPs"))[1:],
     }
+
+
+from_options: Final = adapter_with(_ENGINE, KubernetesOptions, _events)

@@ -93,8 +93,8 @@ class Mapped(BaseModel):
             value, pointer = rule.value(sent)
             if value is None:
                 continue
-            bare = name in PRINCIPALS and isinstance(value, str) and ":" not in value
-            yield name, f"user:{value}" if bare else value, pointer
+            person = of_user(value) if name in PRINCIPALS and isinstance(value, str) else None
+            yield name, person or value, pointer
 
 
 def read_options(model: type[_Model], format_: str, options: Mapping[str, Any]) -> _Model:

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+from pydantic import BaseModel
 
 from ingest import rows
+from ingest.adapters.mapping import read_options
 from ingest.adapters.native import Collected, merged, read_message
 from ingest.decoded import Decoded, Limits, Verdict
 
-RowsOf = Callable[[dict[str, Any], int, Limits, datetime], Iterator[rows.Row]]
-"""From one object, the number of the first event, limits and the writer's clock to rows.
+_Options = TypeVar("_Options", bound=BaseModel)
+RowsOf = Callable[[dict[str, Any], int, _Options, Limits, datetime], Iterator[rows.Row]]
+"""From one object, the number of the first event, options, limits and the writer's clock to rows.
 
 Raises `rows.Refused` for what cannot be sealed and `Unneeded` for what holds no event.
 """
+
+
+def adapter_with(
+    name: str, model: type[_Options], rows_of: RowsOf[_Options]
+) -> Callable[[Mapping[str, Any]], ObjectAdapter]:
+    """What makes a format's adapter from an intake's options.
+
+    It raises UsageError for an option that is unknown or unusable.
+    """
+
+    def from_options(options: Mapping[str, Any]) -> ObjectAdapter:
+        known = read_options(model, name, options)
+        return ObjectAdapter(name, lambda sent, part, limits, now: rows_of(sent, part, known, limits, now))
+
+    return from_options
 
 
 class Unneeded(Exception):
@@ -27,7 +45,9 @@ class Unneeded(Exception):
 class ObjectAdapter:
     """Keeps `ingest.decoded.Adapter`."""
 
-    def __init__(self, name: str, rows_of: RowsOf) -> None:
+    def __init__(
+        self, name: str, rows_of: Callable[[dict[str, Any], int, Limits, datetime], Iterator[rows.Row]]
+    ) -> None:
         self.name = name
         self._rows_of = rows_of
 

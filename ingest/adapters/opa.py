@@ -7,7 +7,7 @@ so it is no sequence: it stays in the attributes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
@@ -24,8 +24,7 @@ from ingest.adapters.json_values import (
     principal,
     traceparent,
 )
-from ingest.adapters.mapping import read_options
-from ingest.adapters.objects import ObjectAdapter
+from ingest.adapters.objects import adapter_with
 from ingest.adapters.opa_options import OpaOptions
 from ingest.decoded import Limits
 
@@ -76,12 +75,10 @@ _USED_HEADERS: Final = frozenset({"traceparent", "tracestate", "user-agent", "x-
 _KEPT: Final = ("query", "req_id", "batch_decision_id", "rule_labels", "custom")
 
 
-def from_options(options: Mapping[str, Any]) -> ObjectAdapter:
-    """The adapter with the options of an intake. Raises UsageError for one that is unknown or unusable."""
-    known = read_options(OpaOptions, ENGINE, options)
-    return ObjectAdapter(
-        ENGINE, lambda sent, part, limits, now: iter((opa_row(sent, part, known, limits, now),))
-    )
+def _decision(
+    sent: dict[str, Any], part: int, options: OpaOptions, limits: Limits, now: datetime
+) -> Iterator[rows.Row]:
+    yield opa_row(sent, part, options, limits, now)
 
 
 def opa_row(
@@ -217,3 +214,6 @@ def _pointers(sent: dict[str, Any], name: str) -> list[str]:
     """What OPA's own mask policy removed or replaced."""
     found = sent.get(name)
     return [masking.mask_text(p) for p in found if isinstance(p, str)] if isinstance(found, list) else []
+
+
+from_options: Final = adapter_with(ENGINE, OpaOptions, _decision)
