@@ -30,6 +30,8 @@ def looking(browser: Browser, *, scheme: str = "light", width: int = 1280) -> It
 def settled(page: Page) -> None:
     """Wait until the page has stopped working."""
     page.wait_for_selector(IDLE)
+    # A kind of element whose code the browser still fetches stands as a grey bar until then.
+    page.wait_for_function("!document.querySelector('[data-testid=stSkeleton]')")
 
 
 def opened(page: Page, url: str, title: str) -> None:

@@ -62,6 +62,8 @@ def test_the_keyboard_reaches_everything(browser: Browser, url: str) -> None:
     )
     with looking(browser) as page:
         opened(page, f"{url}/alerts", "Alerts")
+        page.get_by_role("link", name="Who looked").wait_for()
+        page.get_by_role("combobox", name="Group by").wait_for()
         reached: list[str] = []
         outlined = 0
         for _ in range(60):
