@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any, Final
 
 from ingest import masking, rows
@@ -19,13 +18,10 @@ from ingest.adapters.json_values import (
     as_text,
     as_texts,
     at,
-    canonical_text,
-    fitting,
     traceparent,
 )
 from ingest.adapters.mapping import Sourced, of_user
-from ingest.adapters.objects import Unneeded, adapter_with
-from ingest.decoded import Limits
+from ingest.adapters.objects import ForeignObject, Unneeded, adapter_with
 
 FIELD_MAP: Final = (
     ("/callId", "event_id"),
@@ -61,9 +57,8 @@ _NO_MATCH: Final = "NO_MATCH"
 _VERSION: Final = re.compile(r"\.v([^./]+)(?:/.*)?")
 
 
-def _decisions(
-    sent: dict[str, Any], part: int, options: Sourced, limits: Limits, now: datetime
-) -> Iterator[rows.Row]:
+def _decisions(one: ForeignObject, options: Sourced) -> Iterator[rows.Row]:
+    sent = one.sent
     check = as_object(sent.get("checkResources"))
     if not check:
         raise Unneeded(
@@ -77,9 +72,7 @@ def _decisions(
         for action in sorted(set(as_texts(as_object(asked).get("actions")) or [])):
             own, places = masking.mask_value(_own(sent, check, as_object(asked), answered, action))
             event = _event(own, f"{number}/{action}", action, options)
-            event["attributes"] = fitting(_attributes(own), limits)
-            yield rows.normalise(event, limits, now, places=places, raw=canonical_text(own), part=part)
-            part += 1
+            yield one.row(event, _attributes(own), own, places)
 
 
 def _own(

@@ -19,13 +19,10 @@ from ingest.adapters.json_values import (
     as_object,
     as_text,
     at,
-    canonical_text,
-    fitting,
     named,
 )
 from ingest.adapters.mapping import Mapped
-from ingest.adapters.objects import Unneeded, adapter_with
-from ingest.decoded import Limits
+from ingest.adapters.objects import ForeignObject, Unneeded, adapter_with
 from ingest.strictjson import pointer_token
 
 FIELD_MAP: Final = (
@@ -76,11 +73,9 @@ _SIGNATURE: Final = re.compile(r"(?i)(?<=X-Amz-Signature=)[0-9a-f]+")
 _TIMES: Final = ("%b %d, %Y, %I:%M:%S %p", "%b %d, %Y %I:%M:%S %p")
 
 
-def _records(
-    sent: dict[str, Any], part: int, options: Mapped, limits: Limits, now: datetime
-) -> Iterator[rows.Row]:
-    records = as_list(sent["Records"]) if "Records" in sent else [sent]
-    needed = 0
+def _records(one: ForeignObject, options: Mapped) -> Iterator[rows.Row]:
+    records = as_list(one.sent["Records"]) if "Records" in one.sent else [one.sent]
+    before = one.next_part
     for record in records:
         if not isinstance(record, dict):
             raise rows.Refused("wrong type: object expected")
@@ -90,12 +85,9 @@ def _records(
         clean = _without_secrets(clean, "", places)
         for event in _events(clean):
             event.update((field, value) for field, value, _ in options.filled(clean))
-            event["attributes"] = fitting({**event.pop("attributes", {}), **_attributes(clean)}, limits)
-            yield rows.normalise(
-                event, limits, now, places=places, raw=canonical_text(clean), part=part + needed
-            )
-            needed += 1
-    if not needed:
+            attributes = {**event.pop("attributes", {}), **_attributes(clean)}
+            yield one.row(event, attributes, clean, places)
+    if one.next_part == before:
         raise Unneeded("an insight, which is no event" if records else "no records")
 
 

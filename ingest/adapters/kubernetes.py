@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -22,12 +21,9 @@ from ingest.adapters.json_values import (
     as_text,
     as_texts,
     at,
-    canonical_text,
-    fitting,
 )
 from ingest.adapters.mapping import Mapped, of_user
-from ingest.adapters.objects import Unneeded, adapter_with
-from ingest.decoded import Limits
+from ingest.adapters.objects import ForeignObject, Unneeded, adapter_with
 
 FIELD_MAP: Final = (
     ("/auditID", "event_id"),
@@ -83,21 +79,17 @@ class KubernetesOptions(Mapped):
     """Whether who sent an impersonating request is its initiator, and who was impersonated acts for them."""
 
 
-def _events(
-    sent: dict[str, Any], part: int, options: KubernetesOptions, limits: Limits, now: datetime
-) -> Iterator[rows.Row]:
-    listed = sent.get("items") if sent.get("kind") == "EventList" else None
-    found = [sent] if listed is None else as_list(listed)
+def _events(one: ForeignObject, options: KubernetesOptions) -> Iterator[rows.Row]:
+    listed = one.sent.get("items") if one.sent.get("kind") == "EventList" else None
+    found = [one.sent] if listed is None else as_list(listed)
     if not found:
         raise Unneeded("an empty list of events")
-    for number, one in enumerate(found, part):
-        if not isinstance(one, dict):
+    for sent in found:
+        if not isinstance(sent, dict):
             raise rows.Refused("wrong type: object expected")
-        clean, places = masking.mask_value(one)
+        clean, places = masking.mask_value(sent)
         clean = _without_secrets(clean, places)
-        event = _event(clean, options)
-        event["attributes"] = fitting(_attributes(clean), limits)
-        yield rows.normalise(event, limits, now, places=places, raw=canonical_text(clean), part=number)
+        yield one.row(_event(clean, options), _attributes(clean), clean, places)
 
 
 def _without_secrets(sent: dict[str, Any], places: list[str]) -> dict[str, Any]:

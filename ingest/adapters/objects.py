@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -11,16 +13,56 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from ingest import rows
+from ingest.adapters.json_values import canonical_text, fitting
 from ingest.adapters.mapping import read_options
 from ingest.adapters.native import Collected, merged, read_message
 from ingest.decoded import Decoded, Limits, Verdict
 
 _Options = TypeVar("_Options", bound=BaseModel)
-RowsOf = Callable[[dict[str, Any], int, _Options, Limits, datetime], Iterator[rows.Row]]
-"""From one object, the number of the first event, options, limits and the writer's clock to rows.
 
-Raises `rows.Refused` for what cannot be sealed and `Unneeded` for what holds no event.
-"""
+
+class Unneeded(Exception):
+    """An object that holds nothing for the ledger; the text says why."""
+
+
+@dataclass(slots=True)
+class ForeignObject:
+    """One object as it was sent, before masking; makes the rows of its events and numbers them.
+
+    `line` is the message, where this is the only object in it.
+    """
+
+    sent: dict[str, Any]
+    limits: Limits
+    now: datetime
+    next_part: int
+    line: bytes | None = None
+
+    def digest(self) -> str:
+        """Hex SHA-256 of the message as it was received, of one among several of its RFC 8785 text."""
+        received = canonical_text(self.sent).encode() if self.line is None else self.line
+        return hashlib.sha256(received).hexdigest()
+
+    def row(
+        self, event: dict[str, Any], attributes: dict[str, Any], clean: dict[str, Any], places: list[str]
+    ) -> rows.Row:
+        """The row of the next event, with as many attributes as fit.
+
+        `clean` is what `raw` keeps of the object after masking, `places` what was masked in it.
+
+        Raises:
+            rows.Refused: it cannot be sealed; why, and the field.
+        """
+        event["attributes"] = fitting(attributes, self.limits)
+        made = rows.normalise(
+            event, self.limits, self.now, places=places, raw=canonical_text(clean), part=self.next_part
+        )
+        self.next_part += 1
+        return made
+
+
+RowsOf = Callable[[ForeignObject, _Options], Iterator[rows.Row]]
+"""Raises `rows.Refused` for what cannot be sealed and `Unneeded` for what holds no event."""
 
 
 def adapter_with(
@@ -33,21 +75,15 @@ def adapter_with(
 
     def from_options(options: Mapping[str, Any]) -> ObjectAdapter:
         known = read_options(model, name, options)
-        return ObjectAdapter(name, lambda sent, part, limits, now: rows_of(sent, part, known, limits, now))
+        return ObjectAdapter(name, lambda one: rows_of(one, known))
 
     return from_options
-
-
-class Unneeded(Exception):
-    """An object that holds nothing for the ledger; the text says why."""
 
 
 class ObjectAdapter:
     """Keeps `ingest.decoded.Adapter`."""
 
-    def __init__(
-        self, name: str, rows_of: Callable[[dict[str, Any], int, Limits, datetime], Iterator[rows.Row]]
-    ) -> None:
+    def __init__(self, name: str, rows_of: Callable[[ForeignObject], Iterator[rows.Row]]) -> None:
         self.name = name
         self._rows_of = rows_of
 
@@ -72,7 +108,8 @@ class ObjectAdapter:
             try:
                 if not isinstance(one, dict):
                     raise rows.Refused("wrong type: object expected")
-                for event in self._rows_of(one, len(events), limits, now):
+                found = ForeignObject(one, limits, now, len(events), None if batch else message)
+                for event in self._rows_of(found):
                     events.append(event)
                     if len(events) > limits.events_per_message:
                         raise rows.Refused(f"more than {limits.events_per_message} events in one message")

@@ -8,7 +8,6 @@ so it is no sequence: it stays in the attributes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any, Final
 
 from ingest import masking, rows
@@ -19,14 +18,11 @@ from ingest.adapters.json_values import (
     as_text,
     as_texts,
     at,
-    canonical_text,
-    fitting,
     principal,
     traceparent,
 )
-from ingest.adapters.objects import adapter_with
+from ingest.adapters.objects import ForeignObject, adapter_with
 from ingest.adapters.opa_options import OpaOptions
-from ingest.decoded import Limits
 
 FIELD_MAP: Final = (
     ("/decision_id", "event_id"),
@@ -75,26 +71,12 @@ _USED_HEADERS: Final = frozenset({"traceparent", "tracestate", "user-agent", "x-
 _KEPT: Final = ("query", "req_id", "batch_decision_id", "rule_labels", "custom")
 
 
-def _decision(
-    sent: dict[str, Any], part: int, options: OpaOptions, limits: Limits, now: datetime
-) -> Iterator[rows.Row]:
-    yield opa_row(sent, part, options, limits, now)
-
-
-def opa_row(
-    decision: dict[str, Any], part: int, options: OpaOptions, limits: Limits, now: datetime
-) -> rows.Row:
-    """The row of one parsed decision.
-
-    Raises:
-        rows.Refused: with the reason and the field of ours.
-    """
-    sent = {name: value for name, value in decision.items() if name not in options.drop}
+def _decision(one: ForeignObject, options: OpaOptions) -> Iterator[rows.Row]:
+    sent = {name: value for name, value in one.sent.items() if name not in options.drop}
     clean, places = masking.mask_value(sent)
     places += _pointers(sent, "erased") + _pointers(sent, "masked")
     event = _event(clean, options)
-    event["attributes"] = fitting(_attributes(clean, event), limits)
-    return rows.normalise(event, limits, now, places=places, raw=canonical_text(clean), part=part)
+    yield one.row(event, _attributes(clean, event), clean, places)
 
 
 def _event(sent: dict[str, Any], options: OpaOptions) -> dict[str, Any]:
