@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-FORMATS: Final = ("native", "opa", "cerbos", "kubernetes", "cloudtrail")
+FORMATS: Final = ("native", "opa", "cerbos", "kubernetes", "cloudtrail", "openfga", "envoy")
 """What `--format` takes."""
 BATCH_ROWS: Final = 50_000
 """A batch is sealed at so many messages,"""

@@ -64,9 +64,36 @@ CLOUDTRAIL: Final[dict[str, Any]] = {
         "assumedRoleUser": {"assumedRoleId": "AROA2:bot"}},
     "resources": [{"ARN": "arn:aws:iam::111122223333:role/poster", "type": "AWS::IAM::Role"}],
 }  # fmt: skip
+OPENFGA: Final[dict[str, Any]] = {
+    "level": "info", "timestamp": 1_795_514_400.25, "msg": "grpc_req_complete",
+    "grpc_service": "openfga.v1.OpenFGAService", "grpc_method": "BatchCheck", "grpc_type": "unary",
+    "trace_id": "45d06438e93c4a26bfc645eeddb2ffbf", "user_agent": "openfga-sdk go/0.7",
+    "raw_request": {
+        "store_id": "01STORE", "authorization_model_id": "", "consistency": "UNSPECIFIED",
+        "checks": [
+            {"tuple_key": {"user": "user:anne", "relation": "reader", "object": "document:1"},
+             "contextual_tuples": None, "context": {"ip": "10.0.0.1"}, "correlation_id": "c1"},
+            {"tuple_key": {"user": "agent:bot", "relation": "writer", "object": "document:1"},
+             "contextual_tuples": {"tuple_keys": []}, "context": None, "correlation_id": "c2"}]},
+    "raw_response": {"result": {"c1": {"allowed": True},
+                                "c2": {"error": {"input_error": "validation_error", "message": "no"}}}},
+    "query_duration_ms": "3", "authorization_model_id": "01MODEL", "request_id": "r-1", "grpc_code": 0,
+}  # fmt: skip
+ENVOY: Final[dict[str, Any]] = {
+    "start_time": "2026-11-23T10:00:00.123Z", "method": "POST", "path": "/v1/pay?amount=3",
+    "authority": "pay.example:443", "protocol": "HTTP/2", "response_code": 403, "response_flags": "UAEX",
+    "response_code_details": "ext_authz_denied", "duration": 4, "bytes_received": 10, "bytes_sent": 0,
+    "request_id": "0c5b", "node": "gateway-1", "user_agent": "agent/1", "route_name": "-",
+    "x_forwarded_for": "203.0.113.9,10.0.0.4", "downstream_remote_address": "10.0.0.5:40312",
+    "downstream_peer_uri_san": "spiffe://example/agent", "upstream_cluster": "pay",
+    "traceparent": "00-45d06438e93c4a26bfc645eeddb2ffbf-6ac4d6acdded49d8-01",
+    "ext_authz": {"policy": "p1", "roles": ["payer"]},
+}  # fmt: skip
 SHAPES: Final[dict[str, dict[str, Any]]] = {
     "opa": OPA,
     "cerbos": CERBOS,
     "kubernetes": KUBERNETES,
     "cloudtrail": CLOUDTRAIL,
+    "openfga": OPENFGA,
+    "envoy": ENVOY,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import rfc8785
@@ -14,6 +15,9 @@ from ingest.rows import Refused
 MISSING: Final = object()
 """What `at` gives where there is nothing: null is something."""
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?", re.ASCII)
+
+_SHORT_OFFSET: Final = re.compile(r"[0-9][+-][0-9]{4}\Z", re.ASCII)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def at(value: Any, pointer: str) -> Any:
@@ -95,6 +99,18 @@ def named(kind: str, name: Any) -> str | None:
     """`kind:name`, where there is a name."""
     text = as_text(name)
     return None if text is None else f"{kind}:{text}"
+
+
+def moment_of(value: Any) -> Any:
+    """RFC 3339 of seconds since 1970, and of a time whose offset has no colon; anything else as it is."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return (_EPOCH + timedelta(microseconds=round(value * 1_000_000))).isoformat()
+        except (OverflowError, ValueError):
+            return None
+    if isinstance(value, str) and _SHORT_OFFSET.search(value) is not None:
+        return f"{value[:-2]}:{value[-2:]}"
+    return value
 
 
 def canonical_text(value: Any) -> str:

@@ -20,6 +20,7 @@ import orjson
 import pytest
 
 from ingest.adapters import adapter
+from ingest.adapters.envoy import EnvoyOptions
 from ingest.adapters.kubernetes import KubernetesOptions
 from ingest.adapters.mapping import FieldRule, Sourced
 from ingest.adapters.opa_options import OpaOptions, PathRule
@@ -231,7 +232,12 @@ def test_every_setting_of_an_intake_is_documented() -> None:
     assert all(f"`{name}`" in text_of(PLATFORM) for name in FORMATS)
     assert all(
         f"`{name}`" in text_of(PLATFORM)
-        for name in (*Sourced.model_fields, *FieldRule.model_fields, *KubernetesOptions.model_fields)
+        for name in (
+            *Sourced.model_fields,
+            *FieldRule.model_fields,
+            *KubernetesOptions.model_fields,
+            *EnvoyOptions.model_fields,
+        )
     )
 
 
