@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-FORMATS: Final = ("native", "opa", "cerbos", "kubernetes", "cloudtrail", "openfga", "envoy")
+FORMATS: Final = (
+    "native", "opa", "cerbos", "kubernetes", "cloudtrail", "openfga", "envoy", "vault", "teleport",
+)  # fmt: skip
 """What `--format` takes."""
 BATCH_ROWS: Final = 50_000
 """A batch is sealed at so many messages,"""

@@ -89,6 +89,35 @@ ENVOY: Final[dict[str, Any]] = {
     "traceparent": "00-45d06438e93c4a26bfc645eeddb2ffbf-6ac4d6acdded49d8-01",
     "ext_authz": {"policy": "p1", "roles": ["payer"]},
 }  # fmt: skip
+VAULT: Final[dict[str, Any]] = {
+    "time": "2026-11-23T10:00:00.292517Z", "type": "response",
+    "auth": {
+        "accessor": "acc-1", "client_token": "hmac-sha256:aa", "display_name": "approle-planner",
+        "entity_id": "e-1", "metadata": {"role_name": "planner"}, "policies": ["default", "planner"],
+        "token_policies": ["default", "planner"], "token_type": "service", "token_ttl": 3600,
+        "token_issue_time": "2026-11-23T09:00:00Z", "remaining_uses": 3,
+        "policy_results": {"allowed": True, "granting_policies": [
+            {"name": "planner", "namespace_id": "root", "type": "acl"}, {"type": ""}]}},
+    "request": {
+        "id": "q-1", "client_id": "c-1", "client_token": "hmac-sha256:aa", "client_token_accessor": "acc-1",
+        "operation": "update", "path": "auth/token/create", "mount_type": "token",
+        "mount_point": "auth/token/", "namespace": {"id": "root", "path": "team/"},
+        "remote_address": "10.0.0.9", "remote_port": 4711,
+        "data": {"ttl": "hmac-sha256:bb", "num_uses": 1}},
+    "response": {"mount_type": "token", "auth": {
+        "accessor": "acc-2", "client_token": "hmac-sha256:cc", "display_name": "token-job", "token_ttl": 600,
+        "policies": ["default"], "token_type": "service"}},
+}  # fmt: skip
+TELEPORT: Final[dict[str, Any]] = {
+    "ei": 0, "event": "cert.create", "uid": "6c40-1", "code": "TC000I", "time": "2026-11-23T10:00:00.529Z",
+    "cluster_name": "prod.example", "cert_type": "user", "user_agent": "tbot/19", "user": "bot-ci",
+    "addr.remote": "10.0.0.3:5022", "server_id": "s-1", "success": True,
+    "identity": {
+        "user": "bot-ci", "bot_name": "ci", "bot_instance_id": "i-1", "roles": ["deployer"], "expires":
+        "2026-11-23T11:00:00Z", "kubernetes_groups": ["edit"], "disallow_reissue": True,
+        "prev_identity_expires": "0001-01-01T00:00:00Z"},
+    "attributes": {"repository": "acme/shop", "sub": "repo:acme/shop"},
+}  # fmt: skip
 SHAPES: Final[dict[str, dict[str, Any]]] = {
     "opa": OPA,
     "cerbos": CERBOS,
@@ -96,4 +125,6 @@ SHAPES: Final[dict[str, dict[str, Any]]] = {
     "cloudtrail": CLOUDTRAIL,
     "openfga": OPENFGA,
     "envoy": ENVOY,
+    "vault": VAULT,
+    "teleport": TELEPORT,
 }
