@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +51,10 @@ class Decoded:
     ignored: list[Verdict] = field(default_factory=list)
 
 
+Headers = Mapping[str, str]
+"""What came beside a message: texts by name."""
+
+
 class Adapter(Protocol):
     """Bytes to events. Pure: no clock, no I/O; never raises for what a message holds."""
 
@@ -57,4 +62,18 @@ class Adapter(Protocol):
 
     def decode(self, values: pa.LargeBinaryArray, limits: Limits, now: datetime) -> Decoded:
         """Decode, normalise, mask and validate; `now` is the writer's clock, in UTC."""
+        ...
+
+
+@runtime_checkable
+class HeaderAdapter(Adapter, Protocol):
+    """An adapter that reads headers as well; a source hands on those that it names, and no others."""
+
+    headers: tuple[str, ...]
+    """Names in lower case; one that ends with `*` stands for all that begin so."""
+
+    def decode_with(
+        self, values: pa.LargeBinaryArray, headers: Sequence[Headers], limits: Limits, now: datetime
+    ) -> Decoded:
+        """As `decode`; `headers[i]` came with `values[i]`."""
         ...

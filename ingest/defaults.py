@@ -6,6 +6,7 @@ from typing import Final
 
 FORMATS: Final = (
     "native", "opa", "cerbos", "kubernetes", "cloudtrail", "openfga", "envoy", "vault", "teleport",
+    "authzen", "ssf", "cloudevents",
 )  # fmt: skip
 """What `--format` takes."""
 BATCH_ROWS: Final = 50_000

@@ -66,6 +66,7 @@ CLOUDTRAIL: Final[dict[str, Any]] = {
 }  # fmt: skip
 OPENFGA: Final[dict[str, Any]] = {
     "level": "info", "timestamp": 1_795_514_400.25, "msg": "grpc_req_complete",
+    "build.version": "v1.22.1",
     "grpc_service": "openfga.v1.OpenFGAService", "grpc_method": "BatchCheck", "grpc_type": "unary",
     "trace_id": "45d06438e93c4a26bfc645eeddb2ffbf", "user_agent": "openfga-sdk go/0.7",
     "raw_request": {
@@ -118,6 +119,31 @@ TELEPORT: Final[dict[str, Any]] = {
         "prev_identity_expires": "0001-01-01T00:00:00Z"},
     "attributes": {"repository": "acme/shop", "sub": "repo:acme/shop"},
 }  # fmt: skip
+AUTHZEN: Final[dict[str, Any]] = {
+    "id": "d-1", "timestamp": "2026-11-23T10:00:00Z", "type": "evaluations", "transaction_id": "x-1",
+    "trace_id": "45d06438e93c4a26bfc645eeddb2ffbf", "span_id": "6ac4d6acdded49d8",
+    "request": {
+        "subject": {"type": "user", "id": "beth", "properties": {"roles": ["clerk"], "level": 3}},
+        "context": {"agent": "planner", "purpose": "audit"},
+        "options": {"evaluations_semantic": "execute_all"},
+        "evaluations": [
+            {"action": {"name": "read"}, "resource": {"type": "invoice", "id": "7"}},
+            {"action": {"name": "pay", "properties": {"amount": 12}},
+             "resource": {"type": "invoice", "id": "7"}}]},
+    "response": {"evaluations": [
+        {"decision": True},
+        {"decision": False, "context": {"reason": {"403": "limit"}, "approval": {"id": "a-1"}}}]},
+    "policies": {"invoices": "v7"}, "information": {"pip": "2026-11-01"}, "configuration": {"pdp": "c1"},
+}  # fmt: skip
+CLOUDEVENTS: Final[dict[str, Any]] = {
+    "specversion": "1.0", "id": "ce-1", "source": "gateway/eu", "type": "example.gateway.decision",
+    "time": "2026-11-23T10:00:00Z", "datacontenttype": "application/json", "subject": "invoice 7",
+    "traceparent": "00-45d06438e93c4a26bfc645eeddb2ffbf-6ac4d6acdded49d8-01", "region": "eu",
+    "data": {"actor": "user:beth", "action": "pay", "resource": "invoice:7", "decision": "deny",
+             "attributes": {"amount": 12}},
+}  # fmt: skip
+SIGNED: Final = frozenset({"ssf"})
+"""Formats of which a message that is changed is no message: they have tests of their own."""
 SHAPES: Final[dict[str, dict[str, Any]]] = {
     "opa": OPA,
     "cerbos": CERBOS,
@@ -127,4 +153,6 @@ SHAPES: Final[dict[str, dict[str, Any]]] = {
     "envoy": ENVOY,
     "vault": VAULT,
     "teleport": TELEPORT,
+    "authzen": AUTHZEN,
+    "cloudevents": CLOUDEVENTS,
 }

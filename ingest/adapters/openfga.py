@@ -37,6 +37,7 @@ FIELD_MAP: Final = (
     ("/raw_request/store_id", "policy_id"),
     ("/authorization_model_id", "policy_version"),
     ("/raw_request/authorization_model_id", "policy_version"),
+    ("/build.version", "policy_engine"),
     ("/raw_request/context", "attributes"),
     ("/raw_request/contextual_tuples", "attributes"),
     ("/raw_request/writes", "attributes"),
@@ -111,6 +112,7 @@ def _row(
 def _check(own: dict[str, Any], check: dict[str, Any]) -> dict[str, Any]:
     asked = as_object(check.get("tuple_key"))
     decision, reason = _answer(own)
+    version = as_text(own.get("build.version"))
     return {
         "kind": "decision",
         "actor": as_text(asked.get("user")),
@@ -121,7 +123,7 @@ def _check(own: dict[str, Any], check: dict[str, Any]) -> dict[str, Any]:
         "policy_id": as_text(at(own, "/raw_request/store_id")) or as_text(own.get("store_id")),
         "policy_version": as_text(own.get("authorization_model_id"))
         or as_text(at(own, "/raw_request/authorization_model_id")),
-        "policy_engine": _ENGINE,
+        "policy_engine": f"{_ENGINE}/{version}" if version else _ENGINE,
     }
 
 
@@ -148,7 +150,8 @@ def _failed(own: dict[str, Any]) -> bool:
 
 def _change(sent: dict[str, Any], method: str) -> dict[str, Any]:
     failed = _failed(sent)
-    store = at(sent, "/raw_request/store_id")
+    made = at(sent, "/raw_response/id")
+    store = made if isinstance(made, str) else at(sent, "/raw_request/store_id")
     return {
         "kind": "action",
         "action": _CHANGES[method],

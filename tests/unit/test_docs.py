@@ -20,10 +20,12 @@ import orjson
 import pytest
 
 from ingest.adapters import adapter
+from ingest.adapters.cloudevents import CloudEventsOptions
 from ingest.adapters.envoy import EnvoyOptions
 from ingest.adapters.kubernetes import KubernetesOptions
 from ingest.adapters.mapping import FieldRule, Sourced
 from ingest.adapters.opa_options import OpaOptions, PathRule
+from ingest.adapters.ssf_options import SsfOptions, Transmitter
 from ingest.authority import Intake
 from ingest.decoded import Limits
 from ingest.defaults import BATCH_ROWS, FORMATS
@@ -237,6 +239,9 @@ def test_every_setting_of_an_intake_is_documented() -> None:
             *FieldRule.model_fields,
             *KubernetesOptions.model_fields,
             *EnvoyOptions.model_fields,
+            *SsfOptions.model_fields,
+            *Transmitter.model_fields,
+            *CloudEventsOptions.model_fields,
         )
     )
 

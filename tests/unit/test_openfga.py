@@ -26,7 +26,7 @@ def test_a_check_is_a_decision_under_the_model_that_was_used() -> None:
     line = json.dumps(CHECK).encode()
     (one,) = events("openfga", line)
     assert one["event_id"] == f"r-1/{hashlib.sha256(line).hexdigest()[:16]}"
-    assert (one["kind"], one["decision"], one["policy_engine"]) == ("decision", "allow", "openfga")
+    assert (one["kind"], one["decision"], one["policy_engine"]) == ("decision", "allow", "openfga/v1.22.1")
     assert (one["actor"], one["action"], one["resource"]) == ("user:anne", "reader", "document:1")
     assert (one["policy_id"], one["policy_version"]) == ("01STORE", "01MODEL")
     assert one["trace_id"] == OPENFGA["trace_id"]
@@ -83,6 +83,9 @@ def test_tuples_and_models_that_are_written_are_actions_of_an_administrator() ->
     assert (done["kind"], done["action"], done["action_type"]) == ("action", "tuples:write", "admin")
     assert (done["resource"], done["outcome"], "decision" in done) == ("store:01STORE", "succeeded", False)
     assert attributes(done)["writes"] == tuples["tuple_keys"]
+    (made,) = events("openfga", {**write, "grpc_method": "CreateStore", "raw_request": {"name": "docs"},
+                                 "raw_response": {"id": "01NEW"}})  # fmt: skip
+    assert (made["action"], made["resource"]) == ("store:create", "store:01NEW")
     assert (failed["outcome"], failed["reason"]) == ("failed", "cannot_allow_duplicate")
 
 
