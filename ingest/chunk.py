@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ingest.decoded import Headers
 from ledger.format.manifest import OffsetKey
 
 
@@ -25,6 +26,7 @@ class Chunk:
     chunk can be cut between messages.
     `masked` maps positions in `values` to the JSON pointers of what was removed before the message came
     to rest in a spool.
+    `headers[i]` came with `values[i]`; None where the source knows none.
     """
 
     key: OffsetKey
@@ -39,3 +41,4 @@ class Chunk:
     truncated: dict[int, int] = field(default_factory=dict)
     prefix_at: Callable[[int], tuple[int, str]] | None = None
     masked: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    headers: Sequence[Headers] | None = None

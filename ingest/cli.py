@@ -158,6 +158,7 @@ def ingest_kafka(
 
     Example: decision-ledger ingest kafka --bootstrap localhost:9092 --topic decisions
     """
+    from ingest.decoded import headers_of
     from ingest.intakes import read_intake
     from ingest.pipeline import Pace
     from ingest.sources.kafka.security import KafkaSecurity
@@ -184,6 +185,7 @@ def ingest_kafka(
             topics=tuple(topic),
             group_id=group,
             until_end=until_end,
+            headers=headers_of(reader),
             client={**_client_settings(client_config), **security},
         ),
         position,

@@ -77,3 +77,8 @@ class HeaderAdapter(Adapter, Protocol):
     ) -> Decoded:
         """As `decode`; `headers[i]` came with `values[i]`."""
         ...
+
+
+def headers_of(adapter: Adapter) -> tuple[str, ...]:
+    """The headers that an adapter reads, and a source hands on; of most formats none."""
+    return adapter.headers if isinstance(adapter, HeaderAdapter) else ()

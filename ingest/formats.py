@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
 import pyarrow as pa
 
 from ingest.adapters import adapter
-from ingest.decoded import Adapter, Decoded, Limits
+from ingest.decoded import Adapter, Decoded, HeaderAdapter, Headers, Limits, headers_of
 from ingest.defaults import FORMATS
 
 SAMPLE_MESSAGES: Final = 16
@@ -21,13 +22,23 @@ class SampledAdapter:
 
     def __init__(self, inner: Adapter) -> None:
         self.name = inner.name
+        self.headers = headers_of(inner)
         self.refused: list[bytes] = []
         self.first_reason: str | None = None
         self._inner = inner
 
     def decode(self, values: pa.LargeBinaryArray, limits: Limits, now: datetime) -> Decoded:
         """As the inner adapter does."""
-        decoded = self._inner.decode(values, limits, now)
+        return self._sampled(self._inner.decode(values, limits, now), values)
+
+    def decode_with(
+        self, values: pa.LargeBinaryArray, headers: Sequence[Headers], limits: Limits, now: datetime
+    ) -> Decoded:
+        """As the inner adapter does, which reads headers."""
+        assert isinstance(self._inner, HeaderAdapter)
+        return self._sampled(self._inner.decode_with(values, headers, limits, now), values)
+
+    def _sampled(self, decoded: Decoded, values: pa.LargeBinaryArray) -> Decoded:
         for verdict in decoded.rejected:
             if len(self.refused) == SAMPLE_MESSAGES:
                 break

@@ -23,7 +23,7 @@ from ingest.decoded import Adapter, Limits
 from ingest.defaults import BATCH_ROWS, BATCH_SECONDS
 from ingest.sources import Source
 from ingest.sources.files.lines import LongLineChunk
-from ingest.stretches import stretch_of
+from ingest.stretches import decoded_chunk, stretch_of
 from ledger.format.manifest import FILE_PREFIX, Append, OffsetKey
 from ledger.sealing.batch import Stretch
 from ledger.writer import TICK_SECONDS, Writer
@@ -203,7 +203,7 @@ class Pipeline:
     def _gather(self, batch: _Batch, chunk: Chunk) -> None:
         if not batch.stretches:
             batch.since = time.monotonic()
-        decoded = self.adapter.decode(chunk.values, self.limits, self.clock())
+        decoded = decoded_chunk(self.adapter, chunk, self.limits, self.clock())
         stretch = stretch_of(chunk, apply(decoded, self.intake), self.limits)
         if isinstance(chunk, LongLineChunk):
             stretch = _LongLineStretch.of(stretch, chunk.whole_digest)

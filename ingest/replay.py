@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 
 from ingest.authority import apply
 from ingest.chunk import Chunk
-from ingest.decoded import Adapter
+from ingest.decoded import Adapter, HeaderAdapter
 from ingest.intakes import IntakeSettings
 from ingest.letters import find_letter, letter_row, letter_segments
-from ingest.stretches import stretch_of
+from ingest.stretches import decoded_chunk, split_headers, stretch_of
 from ledger.errors import UsageError
 from ledger.format.manifest import OffsetKey
 from ledger.reader import Ledger
@@ -107,10 +107,14 @@ def _decoded(
     writer: Writer, adapter: Adapter, settings: IntakeSettings, key: OffsetKey, letters: pa.Table
 ) -> Stretch:
     payloads = [base64.b64decode(text) for text in letters["payload"].to_pylist()]
+    headers = None
+    if isinstance(adapter, HeaderAdapter) and adapter.headers:
+        parts = [split_headers(payload) for payload in payloads]
+        payloads, headers = [value for value, _ in parts], [told for _, told in parts]
     values = pa.array(payloads, pa.large_binary())
     offsets = letters["record_offset"].to_numpy()
-    chunk = Chunk(key, int(offsets[0]), int(offsets[-1]) + 1, offsets, values)
-    decoded = apply(adapter.decode(values, settings.limits, writer.clock()), settings.intake)
+    chunk = Chunk(key, int(offsets[0]), int(offsets[-1]) + 1, offsets, values, headers=headers)
+    decoded = apply(decoded_chunk(adapter, chunk, settings.limits, writer.clock()), settings.intake)
     return stretch_of(chunk, decoded, settings.limits)
 
 

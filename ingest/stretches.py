@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import json
+from datetime import datetime
+
 import numpy as np
 import pyarrow as pa
 
 from ingest import rows
 from ingest.chunk import Chunk
-from ingest.decoded import Decoded, Limits
-from ingest.masking import mask_payload
+from ingest.decoded import Adapter, Decoded, HeaderAdapter, Headers, Limits
+from ingest.masking import mask_payload, mask_value
 from ledger.events import ARROW_SCHEMA
 from ledger.sealing.batch import ACCEPTED, IGNORED, REJECTED, SetAside, Stretch
 
@@ -56,9 +60,44 @@ def stretch_of(chunk: Chunk, decoded: Decoded, limits: Limits) -> Stretch:
     )
 
 
+def decoded_chunk(adapter: Adapter, chunk: Chunk, limits: Limits, now: datetime) -> Decoded:
+    """What an adapter makes of a chunk; one that reads headers gets them too."""
+    if chunk.headers is not None and isinstance(adapter, HeaderAdapter) and adapter.headers:
+        return adapter.decode_with(chunk.values, chunk.headers, limits, now)
+    return adapter.decode(chunk.values, limits, now)
+
+
 def _payload(chunk: Chunk, message: int, limits: Limits) -> bytes | None:
+    """What a dead letter keeps of a message: masked, and with its headers where they are part of it."""
     value: bytes = chunk.values[message].as_py()
-    return mask_payload(value[: limits.message_bytes])
+    clean = mask_payload(value[: limits.message_bytes])
+    if clean is None or chunk.headers is None:
+        return clean
+    return with_headers(clean, mask_value(dict(chunk.headers[message]))[0])
+
+
+def with_headers(value: bytes, headers: Headers) -> bytes:
+    """A message and its headers as one text; `split_headers` takes them apart."""
+    try:
+        kept = {"headers": headers, "value": value.decode()}
+    except UnicodeDecodeError:
+        kept = {"headers": headers, "value_base64": base64.b64encode(value).decode()}
+    return json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def split_headers(payload: bytes) -> tuple[bytes, Headers]:
+    """The message and headers that `with_headers` joined; anything else is a message without headers."""
+    try:
+        kept = json.loads(payload)
+    except ValueError:
+        return payload, {}
+    if not isinstance(kept, dict) or len(kept) != 2 or not isinstance(kept.get("headers"), dict):
+        return payload, {}
+    if isinstance(kept.get("value"), str):
+        return kept["value"].encode(), kept["headers"]
+    if isinstance(kept.get("value_base64"), str):
+        return base64.b64decode(kept["value_base64"]), kept["headers"]
+    return payload, {}
 
 
 def _placed(decoded: Decoded, chunk: Chunk) -> pa.Table:

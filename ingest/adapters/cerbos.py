@@ -21,7 +21,7 @@ from ingest.adapters.json_values import (
     traceparent,
 )
 from ingest.adapters.mapping import Sourced, of_user
-from ingest.adapters.objects import ForeignObject, Unneeded, adapter_with
+from ingest.adapters.objects import ForeignObject, TellingHeader, Unneeded, adapter_with
 
 FIELD_MAP: Final = (
     ("/callId", "event_id"),
@@ -170,4 +170,6 @@ def _attributes(own: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-from_options: Final = adapter_with(_ENGINE, Sourced, _decisions)
+from_options: Final = adapter_with(
+    _ENGINE, Sourced, _decisions, TellingHeader("cerbos.audit.kind", {"access": "an access entry"})
+)

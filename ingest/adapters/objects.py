@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from ingest import rows
 from ingest.adapters.json_values import canonical_text, fitting
 from ingest.adapters.mapping import read_options
 from ingest.adapters.native import Collected, merged, read_message
-from ingest.decoded import Decoded, Limits, Verdict
+from ingest.decoded import Decoded, Headers, Limits, Verdict
 
 _Options = TypeVar("_Options", bound=BaseModel)
 
@@ -65,8 +65,17 @@ RowsOf = Callable[[ForeignObject, _Options], Iterator[rows.Row]]
 """Raises `rows.Refused` for what cannot be sealed and `Unneeded` for what holds no event."""
 
 
+@dataclass(frozen=True, slots=True)
+class TellingHeader:
+    """A header whose value says of some messages that they hold no event, whatever is in them."""
+
+    name: str
+    unneeded: Mapping[str, str]
+    """By value of the header, why."""
+
+
 def adapter_with(
-    name: str, model: type[_Options], rows_of: RowsOf[_Options]
+    name: str, model: type[_Options], rows_of: RowsOf[_Options], header: TellingHeader | None = None
 ) -> Callable[[Mapping[str, Any]], ObjectAdapter]:
     """What makes a format's adapter from an intake's options.
 
@@ -75,23 +84,42 @@ def adapter_with(
 
     def from_options(options: Mapping[str, Any]) -> ObjectAdapter:
         known = read_options(model, name, options)
-        return ObjectAdapter(name, lambda one: rows_of(one, known))
+        return ObjectAdapter(name, lambda one: rows_of(one, known), header)
 
     return from_options
 
 
 class ObjectAdapter:
-    """Keeps `ingest.decoded.Adapter`."""
+    """Keeps `ingest.decoded.HeaderAdapter`."""
 
-    def __init__(self, name: str, rows_of: Callable[[ForeignObject], Iterator[rows.Row]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        rows_of: Callable[[ForeignObject], Iterator[rows.Row]],
+        header: TellingHeader | None = None,
+    ) -> None:
         self.name = name
+        self.headers = () if header is None else (header.name,)
         self._rows_of = rows_of
+        self._header = header
 
     def decode(self, values: pa.LargeBinaryArray, limits: Limits, now: datetime) -> Decoded:
         """Events of `values`; see `Adapter.decode`."""
+        return self.decode_with(values, [{}] * len(values), limits, now)
+
+    def decode_with(
+        self, values: pa.LargeBinaryArray, headers: Sequence[Headers], limits: Limits, now: datetime
+    ) -> Decoded:
+        """Events of `values`; see `HeaderAdapter.decode_with`."""
         made = Collected()
-        for position, message in enumerate(values.to_pylist()):
-            self._read_one(made, position, message, limits, now)
+        for position, (message, told) in enumerate(zip(values.to_pylist(), headers, strict=True)):
+            why = None
+            if self._header is not None:
+                why = self._header.unneeded.get(told.get(self._header.name, ""))
+            if why is not None:
+                made.ignored.append(Verdict(position, why))
+            else:
+                self._read_one(made, position, message, limits, now)
         return merged(None, np.zeros(0, np.int64), made)
 
     def _read_one(

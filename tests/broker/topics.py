@@ -104,6 +104,16 @@ class Topics:
             producer.close(timeout=10)
 
     @contextmanager
+    def producing(self) -> Iterator[KafkaProducer]:
+        """A producer whose messages are there when the block ends."""
+        producer = KafkaProducer(bootstrap_servers=self.bootstrap, linger_ms=5)
+        try:
+            yield producer
+            producer.flush(timeout=60)
+        finally:
+            producer.close(timeout=10)
+
+    @contextmanager
     def transactional(self) -> Iterator[KafkaProducer]:
         """A producer on which `begin_transaction`, `commit_transaction`, `abort_transaction` work."""
         producer = KafkaProducer(

@@ -103,3 +103,43 @@ def test_two_workers_killed_at_random_seal_every_event_exactly_once(
         key = ledger.state.key
     report = verify(open_store(str(folder)), vkey=key)
     assert report.ok, json.dumps(report.to_json())[:2_000]
+
+
+def test_headers_reach_the_formats_that_read_them(
+    tmp_path: Path, kafka_bootstrap: str, topics: Topics
+) -> None:
+    """Binary CloudEvents, and Cerbos's word for what an entry is; a tombstone is ignored."""
+    folder = tmp_path / "ledger"
+    subprocess.run(
+        _command("init", "--origin", "test.example/headers", "--ledger", str(folder)),
+        check=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    told = {"ce_specversion": "1.0", "ce_source": "gate", "ce_type": "example.decision",
+            "ce_time": "2026-11-23T11:00:00Z", "content-type": "application/json", "other": "x"}  # fmt: skip
+    event = orjson.dumps({"decision": "deny", "actor": "user:a"})
+    tombstone: bytes | None = None
+    sent: dict[str, list[tuple[bytes | None, dict[str, str]]]] = {
+        "cloudevents": [(event, {**told, "ce_id": f"c{number}"}) for number in range(3)] + [(tombstone, {})],
+        "cerbos": [(b"\x0aprotobuf", {"cerbos.audit.kind": "access"})],
+    }
+    for format_, messages in sent.items():
+        topic = topics.create()
+        with topics.producing() as producer:
+            for value, headers in messages:
+                listed = [(name, text.encode()) for name, text in headers.items()]
+                producer.send(topic, key=b"k", value=value, headers=listed, partition=0)
+        done = subprocess.run(
+            _command(
+                "ingest", "kafka", "--bootstrap", kafka_bootstrap, "--topic", topic, "--group", topic,
+                "--ledger", str(folder), "--format", format_, "--until-end", "--json",
+            ),
+            check=True, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        totals = json.loads(done.stdout)
+        assert totals["rejected"] == 0
+        assert totals["ignored"] == 1
+    with Ledger.open(str(folder)) as ledger:
+        found = ledger.sql("SELECT event_id, kind, source, decision FROM events ORDER BY 1").to_pylist()
+    assert [tuple(one.values()) for one in found] == [
+        (f"c{number}", "decision", "gate", "deny") for number in range(3)
+    ]

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from ingest.adapters import adapter
-from ingest.decoded import Decoded, Limits
+from ingest.decoded import Decoded, HeaderAdapter, Limits
 from ledger.errors import UsageError
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -87,6 +87,17 @@ def test_raw_is_the_envelope_with_its_own_element_and_gives_the_same_decision_ag
 def test_the_commit_of_the_policies_is_their_version() -> None:
     sent = check(policySource={"git": {"repositoryUrl": "https://git.example/p", "hash": "deadbeef"}})
     assert {one["policy_version"] for one in decoded(sent).events.to_pylist()} == {"deadbeef"}
+
+
+def test_the_header_of_kafka_says_what_an_entry_is_whatever_it_holds() -> None:
+    found = adapter("cerbos")
+    assert isinstance(found, HeaderAdapter)
+    kinds = [{"cerbos.audit.kind": "access"}, {"cerbos.audit.kind": "decision"}, {}]
+    values = pa.array([b"\x0aprotobuf", json.dumps(check()).encode(), b"\x0a"], pa.large_binary())
+    decoded = found.decode_with(values, kinds, Limits(), NOW)
+    assert [(one.message, one.reason) for one in decoded.ignored] == [(0, "an access entry")]
+    assert sorted({*decoded.message.tolist()}) == [1]
+    assert [one.message for one in decoded.rejected] == [2]
 
 
 def test_an_empty_trail_is_no_fault() -> None:

@@ -92,6 +92,57 @@ def test_equal_to_the_reading_of_the_client_library(
     assert position == max(expected_position, fetch_offset if not batches else 0)
 
 
+class WithHeaders(GroupedRecords):
+    wanted_headers = ("content-type", "ce_*")
+
+
+named = st.sampled_from(["content-type", "Ce_Id", "ce_", "other", "", "ce"])
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.none() | st.binary(max_size=9),
+            st.none() | st.binary(max_size=40),
+            st.lists(st.tuples(named, st.none() | st.binary(max_size=200)), max_size=4),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.integers(0, 3),
+)
+def test_headers_are_those_that_the_client_library_reads(
+    made: list[tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]], fetch_offset: int
+) -> None:
+    data = batch(0, [(number, *one) for number, one in enumerate(made)])
+    groups, _ = read(data, fetch_offset, WithHeaders)
+    found = [one for group in groups for one in group.headers or []]
+    expected, _ = read(data, fetch_offset, Fetcher.PartitionRecords)
+    assert found == [
+        {
+            name.lower(): value.decode("utf-8", "replace")
+            for name, value in one.headers
+            if value is not None and (name == "content-type" or name.lower().startswith("ce_"))
+        }
+        for one in expected
+    ]
+    assert flat(groups) == [(one.offset, one.value or b"") for one in expected]
+
+
+def test_headers_beyond_their_bound_are_left_out_and_lengths_never_lead_outside() -> None:
+    long = batch(0, [(0, None, b"v", [("ce_a", b"x" * 70_000), ("ce_b", b"y")])])
+    (group,), _ = read(long, 0, WithHeaders)
+    assert group.headers == [{"ce_b": "y"}]
+    data = bytearray(batch(0, [(0, None, b"v", [("ce_a", b"xyz")])]))
+    place = data.index(b"ce_a")
+    for at, value in ((place - 1, 126), (place + 4, 126), (place - 2, 126), (place - 1, 0x81)):
+        changed = bytearray(data)
+        changed[at] = value
+        struct.pack_into(">I", changed, 17, calc_crc32c(memoryview(changed)[21:]))
+        with pytest.raises(CorruptRecordError, match="header"):
+            read(bytes(changed), 0, WithHeaders)
+
+
 def test_a_cut_response_gives_what_is_whole() -> None:
     first, second = simple(0, [b"a", b"b"]), simple(2, [b"c"])
     groups, position = read(first + second[:-1])

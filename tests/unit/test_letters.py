@@ -5,20 +5,24 @@ from __future__ import annotations
 import resource
 from pathlib import Path
 
+import numpy as np
 import orjson
+import pyarrow as pa
 import pytest
 
 from ingest.adapters import adapter
 from ingest.authority import Intake
+from ingest.chunk import Chunk
 from ingest.decoded import Limits
 from ingest.intakes import IntakeSettings
 from ingest.letters import listed, shown
 from ingest.replay import BATCH_LETTERS, replay
+from ingest.stretches import decoded_chunk, split_headers, stretch_of, with_headers
 from ledger.errors import UsageError
 from ledger.format.manifest import OffsetKey
 from ledger.reader import Ledger
 from ledger.sealing.batch import REJECTED, SetAside
-from tests.making import Made, make_ledger, row, stretch
+from tests.making import NOON, Made, make_ledger, row, stretch
 
 SETTINGS = IntakeSettings(intake=Intake(name="replay"), limits=Limits())
 
@@ -47,6 +51,33 @@ def set_aside(made: Made, payloads: list[bytes], start: int = 0, key: OffsetKey 
 
 def opened(made: Made) -> Ledger:
     return Ledger.open(str(made.folder))
+
+
+def test_a_letter_keeps_the_headers_that_are_a_part_of_its_message(made: Made) -> None:
+    event = {"actor": "user:a", "decision": "allow", "note": "password=hunter2"}
+    told = {"ce_specversion": "1.0", "ce_id": "c1", "ce_source": "gate", "ce_time": "2026-11-23T11:00:00Z"}
+    values = pa.array([orjson.dumps(event), b"\xff"], pa.large_binary())
+    headers = [{**told, "ce_token": "hunter2"}, told]
+    broken = Chunk(OffsetKey("t", 0, "I" * 22), 0, 2, np.arange(2), values, headers=headers)
+    reader, limits = adapter("cloudevents"), Limits()
+    decoded = decoded_chunk(reader, broken, limits, NOON)
+    assert [(one.reason, one.field) for one in decoded.rejected] == [("missing", "type"), ("missing", "type")]
+    made.writer().commit([stretch_of(broken, decoded, limits)])
+    with opened(made) as ledger:
+        rows, _ = listed(ledger, "rejected", 10)
+        kept = [orjson.loads(shown(ledger, one["id"])["message"]) for one in reversed(rows)]
+        assert kept[0]["headers"] == {**told, "ce_token": "[masked]"}
+        assert "hunter2" not in repr(kept)
+        assert kept[1] == {"headers": told, "value_base64": "/w=="}
+        done = replay(ledger, made.writer(), reader, SETTINGS, [])
+    assert done.to_json() == {"tried": 2, "sealed": 0, "events": 0, "still_rejected": 2}
+    told["ce_type"] = "example.decision"
+    letters = [with_headers(orjson.dumps(event), told), orjson.dumps({"headers": {}, "value": 3})]
+    assert [split_headers(one) for one in letters] == [(orjson.dumps(event), told), (letters[1], {})]
+    set_aside(made, letters[:1], key=OffsetKey("u", 0, "U" * 22))
+    with opened(made) as ledger:
+        done = replay(ledger, made.writer(), reader, SETTINGS, [])
+    assert done.to_json() == {"tried": 3, "sealed": 1, "events": 1, "still_rejected": 2}
 
 
 def test_replayed_letters_leave_the_list_and_the_status(made: Made) -> None:

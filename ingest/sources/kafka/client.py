@@ -47,7 +47,8 @@ def open_consumer(settings: KafkaSettings) -> KafkaConsumer:
         metrics_enabled=False,
         **settings.client,
     )
-    consumer._fetcher.PartitionRecords = GroupedRecords
+    wanted = {"wanted_headers": settings.headers}
+    consumer._fetcher.PartitionRecords = type("GroupedRecords", (GroupedRecords,), wanted)
     return consumer
 
 

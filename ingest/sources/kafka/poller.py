@@ -25,6 +25,7 @@ from kafka.errors import (
 from ingest.sources.kafka import client as kafka_client
 from ingest.sources.kafka import settings as limits
 from ingest.sources.kafka.faults import Remedied, explain
+from ingest.sources.kafka.headers import size_of
 from ingest.sources.kafka.orders import Orders
 from ingest.sources.kafka.ranges import gaps, subtract
 from ingest.sources.kafka.records import Group
@@ -236,12 +237,16 @@ class Poller(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # untyped b
     ) -> None:
         values = NO_VALUES if group is None else group.values
         payload = [] if group is None or not len(values) else pack(group.offsets, values)
+        headers = None if group is None else group.headers
+        size = limits.FRAME_OVERHEAD_BYTES + size_of(headers)
+        size += sum(memoryview(one).nbytes for one in payload)
         said = {
             "lease": lease.number, "start": lease.next, "end": end, "count": len(values),
             "skipped": skipped or [], "lost": lost or [], "high": high,
             "truncated": [] if group is None else list(group.truncated.items()),
+            "headers": headers, "size": size,
         }  # fmt: skip
-        self._orders.spend(sum(memoryview(one).nbytes for one in payload) + limits.FRAME_OVERHEAD_BYTES)
+        self._orders.spend(size)
         self._wire.send(Kind.CHUNK, said, payload)
         lease.next = end
 

@@ -22,6 +22,7 @@ from kafka.errors import CorruptRecordError
 from kafka.record.util import calc_crc32c
 
 from ingest.sources.kafka.codecs import decompress
+from ingest.sources.kafka.headers import headers_at
 
 GROUP_BYTES = 4 << 20  # decoded bytes after which a group is handed on
 MAX_BATCH_BYTES = 128 << 20  # decoded bytes of one batch that are held; what is behind is not read
@@ -47,6 +48,7 @@ class Group:
     `truncated` maps positions to true sizes in bytes (-1: unknown). `unread` are offset ranges
     behind the limit of a batch that expands too far. `offset` is the last that the group covers.
     `response` numbers the fetch responses of this process in the order in which they were opened.
+    `headers[i]` came with `values[i]`, where headers are wanted.
     """
 
     offset: int
@@ -55,12 +57,15 @@ class Group:
     truncated: dict[int, int] = field(default_factory=dict)
     unread: list[tuple[int, int]] = field(default_factory=list)
     response: int = 0
+    headers: list[dict[str, str]] | None = None
 
 
 class GroupedRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # untyped base class
     """Takes the place of the fetcher's own record reader; an item is a `Group`, not a record."""
 
     responses = itertools.count(1)
+    wanted_headers: tuple[str, ...] = ()
+    """Names of headers that are read; without any none are looked at."""
 
     def _unpack_records(
         self, tp: Any, records: Any, key_deserializer: Any, value_deserializer: Any
@@ -68,7 +73,7 @@ class GroupedRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # untyped
         response = next(self.responses)
         raw = memoryview(records._buffer or b"")
         skipper = AbortedBatches(self.aborted_transactions)
-        pending = PendingGroup(self.fetch_offset)
+        pending = PendingGroup(self.fetch_offset, self.wanted_headers)
         position = 0
         while position + HEADER.size <= len(raw):
             header = HEADER.unpack_from(raw, position)
@@ -125,8 +130,9 @@ def _control_type(body: memoryview) -> int:
 class PendingGroup:
     """Decompressed batches that are decoded together, since numpy costs per call, not per record."""
 
-    def __init__(self, fetch_offset: int) -> None:
+    def __init__(self, fetch_offset: int, wanted_headers: tuple[str, ...] = ()) -> None:
         self._fetch_offset = fetch_offset
+        self._wanted_headers = wanted_headers
         self._clear()
 
     def _clear(self) -> None:
@@ -191,6 +197,8 @@ class PendingGroup:
             offsets, at, ends = offsets[wanted], at[wanted], ends[wanted]
         values = gather(data, at, ends)
         group = Group(self._last, offsets, values)
+        if self._wanted_headers:
+            group.headers = [headers_at(data, end, self._wanted_headers) for end in ends.tolist()]
         if cut is not None:
             _cut_short(group, data, cut, self._bases[-1][0])
         return group
@@ -204,6 +212,8 @@ def _cut_short(group: Group, data: bytes, cut: tuple[int, int, int, int], base: 
     group.truncated[len(group.offsets)] = -1
     group.offsets = np.append(group.offsets, offset)
     group.values = pa.concat_arrays([group.values, preview])
+    if group.headers is not None:
+        group.headers.append({})
     if offset < last:
         group.unread.append((offset + 1, last + 1))
 

@@ -50,6 +50,8 @@ class KafkaSettings:
     group_id: str = "decision-ledger"
     until_end: bool = False
     connect_timeout_seconds: float = 15.0
+    headers: tuple[str, ...] = ()
+    """Names of the headers that are handed on with the messages (`HeaderAdapter.headers`)."""
     client: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -70,4 +72,4 @@ class KafkaSettings:
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> KafkaSettings:
         """What `to_wire` said, after JSON."""
-        return cls(**{**wire, "topics": tuple(wire["topics"])})
+        return cls(**{**wire, "topics": tuple(wire["topics"]), "headers": tuple(wire["headers"])})

@@ -232,7 +232,7 @@ class KafkaSource:
             self._tell(Kind.CREDIT, {"bytes": self._drop_queued()})
 
     def _enqueue(self, said: dict[str, Any], payload: pa.Buffer | None) -> None:
-        size = limits.FRAME_OVERHEAD_BYTES + (0 if payload is None else payload.size)
+        size = said["size"]
         offsets, values = unpack(said["count"], payload)
         with self._changed:
             lease = self._leases.get(said["lease"])
@@ -248,7 +248,7 @@ class KafkaSource:
                 lease.key, said["start"], said["end"], offsets, values,
                 skipped=[(low, high) for low, high in said["skipped"]],
                 lost=[(low, high) for low, high in said["lost"]],
-                truncated=dict(said["truncated"]),
+                truncated=dict(said["truncated"]), headers=said["headers"],
             )  # fmt: skip
             self._queue.append(_Entry(size, said["lease"], chunk))
             self._changed.notify_all()
