@@ -27,6 +27,7 @@ class Chunk:
     `masked` maps positions in `values` to the JSON pointers of what was removed before the message came
     to rest in a spool.
     `headers[i]` came with `values[i]`; None where the source knows none.
+    `digests` maps positions to the hex SHA-256 of messages that `values` does not have as they were received.
     """
 
     key: OffsetKey
@@ -42,3 +43,4 @@ class Chunk:
     prefix_at: Callable[[int], tuple[int, str]] | None = None
     masked: Mapping[int, Sequence[str]] = field(default_factory=dict)
     headers: Sequence[Headers] | None = None
+    digests: Mapping[int, str] = field(default_factory=dict)

@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -22,7 +22,6 @@ from ingest.chunk import Chunk
 from ingest.decoded import Adapter, Limits
 from ingest.defaults import BATCH_ROWS, BATCH_SECONDS
 from ingest.sources import Source
-from ingest.sources.files.lines import LongLineChunk
 from ingest.stretches import decoded_chunk, stretch_of
 from ledger.format.manifest import FILE_PREFIX, Append, OffsetKey
 from ledger.sealing.batch import Stretch
@@ -88,24 +87,6 @@ class _Batch:
     def drop(self, key: OffsetKey) -> None:
         """Forget a key whose stream starts anew."""
         self.stretches = [stretch for stretch in self.stretches if stretch.key != key]
-
-
-@dataclass(slots=True)
-class _LongLineStretch(Stretch):
-    """One line of which only the beginning was kept: its digest is that of the whole line."""
-
-    whole_digest: str = ""
-
-    @classmethod
-    def of(cls, stretch: Stretch, whole_digest: str) -> _LongLineStretch:
-        """`stretch` with the digest of what was received in its place."""
-        values = {one.name: getattr(stretch, one.name) for one in fields(stretch)}
-        return cls(**values, whole_digest=whole_digest)
-
-    def digest(self, message: int) -> str:
-        """Hex SHA-256 of the line as it was received."""
-        del message  # there is one
-        return self.whole_digest
 
 
 class Pipeline:
@@ -205,8 +186,6 @@ class Pipeline:
             batch.since = time.monotonic()
         decoded = decoded_chunk(self.adapter, chunk, self.limits, self.clock())
         stretch = stretch_of(chunk, apply(decoded, self.intake), self.limits)
-        if isinstance(chunk, LongLineChunk):
-            stretch = _LongLineStretch.of(stretch, chunk.whole_digest)
         batch.stretches.append(stretch)
         self._gathered[chunk.key] = chunk.end
         batch.epochs[chunk.key] = self._epochs.get(chunk.key, 0)

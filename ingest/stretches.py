@@ -57,6 +57,7 @@ def stretch_of(chunk: Chunk, decoded: Decoded, limits: Limits) -> Stretch:
         read_bytes=chunk.read_bytes,
         prefix=chunk.prefix,
         prefix_at=chunk.prefix_at,
+        digests=chunk.digests,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -44,6 +44,7 @@ class Stretch:
     for each message. `prefix_at(k)` gives a file's (bytes read, hex SHA-256) after the first k messages.
     A `derived` stretch holds events of our own: its offsets are entries that were looked at.
     `complete` is when the key's source was seen to end at or below `end`.
+    `digests` are the hex SHA-256 of messages, by position, of which `values` do not have what was received.
     """
 
     key: OffsetKey
@@ -63,6 +64,7 @@ class Stretch:
     replays: Sequence[tuple[str, int]] | None = None
     complete: datetime | None = None
     derived: bool = False
+    digests: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, key: OffsetKey, at: int) -> Stretch:
@@ -74,7 +76,8 @@ class Stretch:
 
     def digest(self, message: int) -> str:
         """Hex SHA-256 of a message as it was received."""
-        return hashlib.sha256(self.values[message].as_buffer()).hexdigest()
+        known = self.digests.get(message)
+        return known or hashlib.sha256(self.values[message].as_buffer()).hexdigest()
 
     def divide(self, messages: int) -> tuple[Stretch, Stretch]:
         """Cut after the first `messages` messages; both halves stand for themselves."""
@@ -89,6 +92,7 @@ class Stretch:
             {at: why for at, why in self.aside.items() if at < messages},
             _below(self.skipped, edge), _below(self.lost, edge), first_bytes, first_prefix, self.prefix_at,
             None if self.replays is None else self.replays[:messages],
+            digests={at: digest for at, digest in self.digests.items() if at < messages},
         )  # fmt: skip
         tail_at = self.prefix_at
         second = Stretch(
@@ -98,6 +102,7 @@ class Stretch:
             _from(self.skipped, edge), _from(self.lost, edge), self.read_bytes, self.prefix,
             None if tail_at is None else lambda k: tail_at(k + messages),
             None if self.replays is None else self.replays[messages:], self.complete,
+            digests={at - messages: digest for at, digest in self.digests.items() if at >= messages},
         )  # fmt: skip
         return first, second
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -25,13 +24,6 @@ _NEWLINE: Final = 0x0A
 _RETURN: Final = 0x0D
 _WHITE: Final = np.isin(np.arange(256), np.frombuffer(b" \t\r\n\x0b\x0c", np.uint8))
 """What makes a line blank, by byte."""
-
-
-@dataclass(slots=True)
-class LongLineChunk(Chunk):
-    """One line that was too long to hold; `whole_digest` is the hex SHA-256 of all of it."""
-
-    whole_digest: str = ""
 
 
 class LineSplitter:
@@ -194,12 +186,12 @@ class LineSplitter:
         after = (self.read_bytes, self.digest.hexdigest())
         size = line.size - (line.last == _RETURN and bool(ending))
         offset, self.offset = self.offset, self.offset + 1
-        return LongLineChunk(
+        return Chunk(
             self.key, offset, self.offset, np.array([offset], np.int64),
             pa.array([line.beginning[:size]], pa.large_binary()),
             read_bytes=after[0], prefix=after[1], truncated={0: size},
             prefix_at=lambda messages: after if messages else before,
-            whole_digest=line.digest(bool(ending)),
+            digests={0: line.digest(bool(ending))},
         )  # fmt: skip
 
 
