@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,6 +28,9 @@ from ledger.console import (
 )
 from ledger.errors import UsageError
 
+if TYPE_CHECKING:
+    from ingest.sources.http.listener import Tls
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MIN_TOKEN_LETTERS = 16
 
@@ -40,6 +43,14 @@ def ingest_http(
     spool: Annotated[
         Path | None,
         typer.Option("--spool", help="Where messages wait, on a local disk; else beside the ledger."),
+    ] = None,
+    max_rate: Annotated[
+        int | None, typer.Option("--max-rate", help="Messages a second that one sender may send.", min=1)
+    ] = None,
+    ssl_cert: Annotated[Path | None, typer.Option("--ssl-cert", help="Our certificate, PEM.")] = None,
+    ssl_key: Annotated[Path | None, typer.Option("--ssl-key", help="Our certificate's key, PEM.")] = None,
+    ssl_client_ca: Annotated[
+        Path | None, typer.Option("--ssl-client-ca", help="Who may sign senders' certificates, PEM.")
     ] = None,
     people: Annotated[
         bool,
@@ -57,11 +68,12 @@ def ingest_http(
     key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Seal the events that are posted to /events. 2xx means: on the disk here, whatever happens next.
+    """Seal the events posted to /events, /logs and /logs/NAME. 2xx means: on the disk here, come what may.
 
     Example: decision-ledger ingest http --listen 127.0.0.1:8088 --token-file tokens.txt
     """
     from ingest.adapters import adapter
+    from ingest.decoded import headers_of
     from ingest.intakes import of_people, read_intake
     from ingest.pipeline import Pace
     from ingest.sources.http.listener import Listener
@@ -70,10 +82,12 @@ def ingest_http(
 
     host, port = _address(listen)
     tokens = _tokens(token_file)
-    if not tokens and host not in LOOPBACK:
+    if not tokens and ssl_client_ca is None and host not in LOOPBACK:
         raise UsageError(
-            f"{host} can be reached by others, and anybody could send.", "Give tokens with --token-file."
+            f"{host} can be reached by others, and anybody could send.",
+            "Give tokens with --token-file, or senders' certificates with --ssl-client-ca.",
         )
+    tls = _tls(ssl_cert, ssl_key, ssl_client_ca)
     if people and (not tokens or intake is not None or format_ != "native"):
         raise UsageError(
             "An intake of what people do takes native events, has no settings and asks for a token.",
@@ -84,11 +98,12 @@ def ingest_http(
     writer = open_writer(ledger, key, writer_name)
     kept = Spool(spool or _default_spool(ledger, ".people.spool" if people else ".spool"))
     try:
-        listener = Listener(kept, host, port, tokens)
+        binary = any(name.startswith("ce-") for name in headers_of(reader))
+        listener = Listener(kept, host, port, tokens, tls=tls, max_rate=max_rate, binary_events=binary)
         found = writer.position(key_of(kept))
         source = SpoolSource(kept, 0 if found is None else found.to)
         listener.start()
-        note(f"Listening on http://{host}:{listener.port}/events")
+        note(f"Listening on {'http' if tls is None else 'https'}://{host}:{listener.port}/events")
         try:
             pace = Pace(rows=batch_rows, seconds=batch_seconds)
             ingested(source, reader, writer, settings, pace, as_json=as_json, listen=meters)
@@ -104,6 +119,23 @@ def _address(listen: str) -> tuple[str, int]:
     if not host or not port.isdecimal() or int(port) > 65_535:
         raise UsageError(f"{listen!r} is no place to listen at.", "Write HOST:PORT, such as 127.0.0.1:8088.")
     return host, int(port)
+
+
+def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> Tls | None:
+    from ingest.sources.http.listener import Tls
+
+    if cert is None:
+        if key is not None or client_ca is not None:
+            raise UsageError(
+                "A key, and who signs senders' certificates, need a certificate.", "Give --ssl-cert."
+            )
+        return None
+    for path in (cert, key, client_ca):
+        if path is not None and not path.is_file():
+            raise UsageError(
+                f"There is no file {path}.", "Correct --ssl-cert, --ssl-key and --ssl-client-ca."
+            )
+    return Tls(cert, key, client_ca)
 
 
 def _tokens(path: Path | None) -> list[str]:

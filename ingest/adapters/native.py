@@ -23,6 +23,8 @@ from ledger.events import FIELDS
 
 FIELD_MAP: Final = tuple((f"/{f.name}", f.name) for f in rows.SENDER_FIELDS)
 """Where in a message each field is read from: JSON pointer and field."""
+GRADE: Final = 4
+"""The context grade that it can reach: whatever the sender knows."""
 NESTING: Final = 2
 """How deep an event without attributes is nested: it is an object with lists."""
 _OURS: Final = frozenset(f.name for f in FIELDS)

@@ -64,6 +64,8 @@ FIELD_MAP: Final = (
     ("/error", "attributes"),
 )
 """Where in a decision each field is read from; all of it also stands in `raw`."""
+GRADE: Final = 3
+"""The context grade that it can reach: bundles have revisions, and no digest."""
 ENGINE: Final = "opa"
 _WORDS: Final = {True: "allow", False: "deny", "allow": "allow", "permit": "allow", "deny": "deny"}
 _USED_LABELS: Final = frozenset({"app", "id", "version", "environment"})

@@ -8,19 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from tests.broker import broker as ways
 from tests.broker.jars import BrokerUnavailable
 from tests.broker.topics import Topics
+from tests.certificates import CertificateAuthority
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PASSWORD = "of-the-test-alone"
@@ -40,38 +35,12 @@ class Guarded:
 
 def _certificates(folder: Path) -> None:
     """A CA, and one certificate that both sides use: `ca.pem`, `cert.pem`, `key.pem`, `both.pem`."""
-    now = datetime.now(UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test.example")])
-    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test.example CA")])
-    made = []
-    for subject, key, is_ca in ((issuer, keys[0], True), (name, keys[1], False)):
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject).issuer_name(issuer).public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(keys[0].public_key()), critical=False
-            )
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
-            )
-        )  # fmt: skip
-        if is_ca:
-            usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-            builder = builder.add_extension(usage, critical=True)
-        made.append(builder.sign(keys[0], hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-    key_pem = keys[1].private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    for file, content in (
-        ("ca.pem", made[0]), ("cert.pem", made[1]), ("key.pem", key_pem), ("both.pem", key_pem + made[1]),
-    ):  # fmt: skip
-        (folder / file).write_bytes(content)
+    authority = CertificateAuthority("ca", folder)
+    cert, key = authority.issue("test.example", folder)
+    authority.certificate.rename(folder / "ca.pem")
+    cert.rename(folder / "cert.pem")
+    key.rename(folder / "key.pem")
+    (folder / "both.pem").write_bytes((folder / "key.pem").read_bytes() + (folder / "cert.pem").read_bytes())
 
 
 @pytest.fixture(scope="module")

@@ -44,6 +44,7 @@ class SpoolSource:
                     self.key, start, end, np.arange(start, end, dtype=np.int64),
                     pa.array([message.payload for message in batch.messages], pa.large_binary()),
                     masked={n: one.places for n, one in enumerate(batch.messages) if one.places},
+                    digests={n: one.digest for n, one in enumerate(batch.messages) if one.digest},
                 )
             ]
         )  # fmt: skip

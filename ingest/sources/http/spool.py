@@ -42,14 +42,19 @@ class SpoolFull(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message as it is kept: masked, with the JSON pointers of what was removed."""
+    """One message as it is kept: masked, with the JSON pointers of what was removed.
+
+    `digest` is the hex SHA-256 of what was received, where that was another text.
+    """
 
     payload: bytes
     places: tuple[str, ...] = ()
+    digest: str | None = None
 
     def record(self) -> bytes:
         """Its bytes in a file."""
-        places = json.dumps(self.places).encode() if self.places else b""
+        told = {"places": self.places, "digest": self.digest}
+        places = json.dumps(told).encode() if self.places or self.digest else b""
         checksum = zlib.crc32(places, zlib.crc32(self.payload))
         return _HEAD.pack(len(self.payload), len(places), checksum) + self.payload + places
 
@@ -110,6 +115,11 @@ class Spool:
     def begin(self) -> int:
         """The offset of the oldest message that is kept."""
         return self._files[0].first
+
+    @property
+    def is_full(self) -> bool:
+        """Whether not even a small message finds room."""
+        return self.size + _HEAD.size >= self._limit
 
     @property
     def size(self) -> int:
@@ -274,7 +284,12 @@ def _read_record(source: BinaryIO) -> Message | None:
     data = source.read(length + more)
     if len(data) < length + more or zlib.crc32(data) != checksum:
         return None
-    return Message(data[:length], tuple(json.loads(data[length:])) if more else ())
+    if not more:
+        return Message(data)
+    told = json.loads(data[length:])
+    if isinstance(told, list):  # as earlier versions wrote it
+        told = {"places": told, "digest": None}
+    return Message(data[:length], tuple(told["places"]), told["digest"])
 
 
 def _write_durably(path: Path, text: str) -> None:
