@@ -55,8 +55,8 @@ class Intake:
     def __init__(self, ledger: Path, token: Path) -> None:
         self.port = _free_port()
         self._arguments = (
-            "ingest", "http", "--listen", f"127.0.0.1:{self.port}", "--ledger", str(ledger), "--format", "opa",
-            "--token-file", str(token), "--batch-seconds", "0.05",
+            "ingest", "http", "--listen", f"127.0.0.1:{self.port}", "--ledger", str(ledger),
+            "--format", "opa", "--token-file", str(token), "--batch-seconds", "0.05",
         )  # fmt: skip
         self._log = ledger.with_suffix(".log")
         self._process: subprocess.Popen[bytes] | None = None
@@ -82,9 +82,12 @@ class Intake:
 def _serving(program: Path, folder: Path, intake: int, token: str) -> Iterator[str]:
     """OPA with one policy, posting to the intake; its address."""
     config = {
-        "services": {"ledger": {"url": f"http://127.0.0.1:{intake}", "credentials": {"bearer": {"token": token}}}},
+        "services": {
+            "ledger": {"url": f"http://127.0.0.1:{intake}", "credentials": {"bearer": {"token": token}}}
+        },
         "decision_logs": {
-            "service": "ledger", "partition_name": "eu", "reporting": {"min_delay_seconds": 1, "max_delay_seconds": 1},
+            "service": "ledger", "partition_name": "eu",
+            "reporting": {"min_delay_seconds": 1, "max_delay_seconds": 1},
             "request_context": {"http": {"headers": ["Traceparent"]}},
         },
         "labels": {"app": "kill"},

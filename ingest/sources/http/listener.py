@@ -31,6 +31,7 @@ from ingest.sources.http.messages import (
     messages_of,
     opened,
 )
+from ingest.sources.http.openapi import document
 from ingest.sources.http.spool import Message, Spool, SpoolFull
 from ledger.errors import OutsideError
 
@@ -112,7 +113,8 @@ class Listener:
     def app(self) -> Starlette:
         """The ASGI application."""
         routes = [Route(path, self._take, methods=["POST"]) for path in PATHS]
-        return Starlette(routes=[*routes, Route("/health", self._health, methods=["GET"])])
+        described = Route("/openapi.json", _described, methods=["GET"])
+        return Starlette(routes=[*routes, Route("/health", self._health, methods=["GET"]), described])
 
     def start(self) -> None:
         """Begin to listen; returns when requests are answered.
@@ -223,6 +225,10 @@ class Listener:
 
     async def _health(self, _: Request) -> Response:
         return JSONResponse({"waiting_bytes": self._spool.size, "next": self._spool.end})
+
+
+async def _described(_: Request) -> Response:
+    return JSONResponse(document())
 
 
 class _PromptProtocol(H11Protocol):
