@@ -16,7 +16,7 @@ import pyarrow as pa
 import rfc8785
 
 from ingest.decoded import Limits
-from ingest.strictjson import Unreadable, pointer_token, refuse_text, text_fault
+from ingest.strictjson import Real, Unreadable, canonical, pointer_token, refuse_text, text_fault
 from ledger.errors import UsageError
 from ledger.events import (
     ARROW_SCHEMA,
@@ -170,7 +170,7 @@ def exact_numbers(value: Any, place: str, places: list[str]) -> Any:
     if isinstance(value, float) and INT_MAX < abs(value) < 1e21:
         places.append(place + NUMBER_SUFFIX)
         return str(int(value))
-    return value
+    return Real(value) if isinstance(value, float) else value
 
 
 def canonical_attributes(value: dict[str, Any], places: list[str], limits: Limits) -> str:
@@ -181,7 +181,7 @@ def canonical_attributes(value: dict[str, Any], places: list[str], limits: Limit
     """
     try:
         refuse_text(value)
-        text = rfc8785.dumps(exact_numbers(value, "/attributes", places))
+        text = canonical(exact_numbers(value, "/attributes", places))
     except Unreadable as error:
         raise Refused(error.reason, "attributes") from None
     except (rfc8785.CanonicalizationError, ValueError):

@@ -21,6 +21,23 @@ Bytes = npt.NDArray[np.uint8]
 _FIRST, _LETTERS, _ASCII, _AT = ord("g"), 20, 128, ord("@")
 
 
+def suspects(messages: pa.LargeBinaryArray) -> list[bool]:
+    """Of each message whether it may hold a secret; of one that is no UTF-8 nobody knows."""
+    try:
+        texts = pl.Series(messages.cast(pa.large_string()))
+    except pa.ArrowInvalid:
+        texts = pl.Series([_read(message) for message in messages.to_pylist()], dtype=pl.String)
+    found: list[bool] = texts.str.contains(masking.TRIGGER).fill_null(True).to_list()
+    return found
+
+
+def _read(message: bytes) -> str | None:
+    try:
+        return message.decode()
+    except UnicodeDecodeError:
+        return None
+
+
 def harmless(data: Bytes) -> bool:
     """Whether no text made of these bytes can hold a secret: hex digits, times, numbers.
 

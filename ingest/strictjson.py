@@ -12,6 +12,9 @@ import math
 import re
 from typing import Any, Final
 
+import orjson
+import rfc8785
+
 from ledger.errors import UsageError
 
 MAX_INTEGER_DIGITS: Final = 1_000
@@ -19,6 +22,8 @@ MAX_INTEGER_DIGITS: Final = 1_000
 MAX_POINTER_CHARS: Final = 256
 """How much of a place is told: keys are foreign text."""
 _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+_OTHER_ORDER: Final = re.compile(rb"[\xee-\xff]")
+"""Begins characters that UTF-8 and UTF-16 put in different order (RFC 8785, section 3.2.3)."""
 _NUL_ESCAPE: Final = "\\u0000"
 
 
@@ -60,8 +65,18 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
-def _number(text: str) -> float:
-    value = float(text)
+class Real(float):
+    """A number that was written with a fraction or an exponent.
+
+    Told apart from `float` so that orjson, whose spelling of such numbers is not that of RFC 8785, refuses
+    it instead of writing it.
+    """
+
+    __slots__ = ()
+
+
+def _number(text: str) -> Real:
+    value = Real(text)
     if not math.isfinite(value):
         raise _NotFinite
     return value
@@ -78,7 +93,7 @@ _DECODER: Final = json.JSONDecoder(
 
 def pointer_token(key: str) -> str:
     """One reference token of a JSON pointer (RFC 6901, section 3)."""
-    return key.replace("~", "~0").replace("/", "~1")
+    return key.replace("~", "~0").replace("/", "~1") if "~" in key or "/" in key else key
 
 
 def loads(data: bytes, depth: int = 64) -> Any:
@@ -114,6 +129,21 @@ def loads_text(text: str, depth: int = 64) -> Any:
     if _NUL_ESCAPE in text or _SURROGATE_ESCAPE.search(text):
         refuse_text(value)
     return value
+
+
+def canonical(value: Any) -> bytes:
+    """The RFC 8785 text of a value that `loads` gave; of integers up to 64 bits the digits.
+
+    Raises:
+        rfc8785.CanonicalizationError, ValueError: it cannot be stated so.
+    """
+    try:
+        written = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        return rfc8785.dumps(value)
+    if written.isascii() or _OTHER_ORDER.search(written) is None:
+        return written
+    return rfc8785.dumps(value)
 
 
 def _too_deep(value: Any, depth: int) -> bool:

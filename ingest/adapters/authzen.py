@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ingest import masking, rows
+from ingest import rows
 from ingest.adapters.json_values import (
     as_hex,
     as_list,
@@ -71,7 +71,7 @@ def _evaluations(one: ForeignObject, options: Sourced) -> Iterator[rows.Row]:
         raise rows.Refused("missing", "request")
     record = as_text(sent.get("id")) or f"sha256:{one.digest()}"
     for suffix, own in _alone(sent, request):
-        clean, places = masking.mask_value(own)
+        clean, places = one.masked(own)
         event = _event(clean)
         event["event_id"] = f"{record}{suffix}"
         event["source"] = options.source or _ENGINE

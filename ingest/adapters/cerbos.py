@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ingest import masking, rows
+from ingest import rows
 from ingest.adapters.json_values import (
     as_address,
     as_list,
@@ -70,7 +70,7 @@ def _decisions(one: ForeignObject, options: Sourced) -> Iterator[rows.Row]:
     for number, asked in enumerate(inputs):
         answered = as_object(outputs[number]) if number < len(outputs) else {}
         for action in sorted(set(as_texts(as_object(asked).get("actions")) or [])):
-            own, places = masking.mask_value(_own(sent, check, as_object(asked), answered, action))
+            own, places = one.masked(_own(sent, check, as_object(asked), answered, action))
             event = _event(own, f"{number}/{action}", action, options)
             yield one.row(event, _attributes(own), own, places)
 

@@ -81,7 +81,7 @@ def _records(one: ForeignObject, options: Mapped) -> Iterator[rows.Row]:
             raise rows.Refused("wrong type: object expected")
         if record.get("eventCategory") == "Insight" or record.get("eventType") == "AwsCloudTrailInsight":
             continue
-        clean, places = masking.mask_value(record)
+        clean, places = one.masked(record)
         clean = _without_secrets(clean, "", places)
         for event in _events(clean):
             event.update((field, value) for field, value, _ in options.filled(clean))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ingest import masking, rows
+from ingest import rows
 from ingest.adapters.json_values import as_address, as_object, as_text, moment_of, traceparent
 from ingest.adapters.mapping import Sourced
 from ingest.adapters.objects import ForeignObject, adapter_with
@@ -65,7 +65,7 @@ def _entries(one: ForeignObject, options: EnvoyOptions) -> Iterator[rows.Row]:
     told = {name: value for name, value in one.sent.items() if value not in (_ABSENT, None, "")}
     if "start_time" not in told or "response_code" not in told:
         raise rows.Refused("missing", "start_time" if "start_time" not in told else "response_code")
-    clean, places = masking.mask_value(told)
+    clean, places = one.masked(told)
     event = _event(clean, options)
     request = as_text(told.get("request_id"))
     parts = (request, as_text(told.get("node")), as_text(told.get("start_time")))

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import rfc8785
 
+from ingest import strictjson
 from ingest.decoded import Limits
 from ingest.rows import Refused
 
@@ -116,7 +117,7 @@ def moment_of(value: Any) -> Any:
 def canonical_text(value: Any) -> str:
     """RFC 8785 text, but integers of any size keep their digits: nobody computes with this text."""
     try:
-        return rfc8785.dumps(value).decode()
+        return strictjson.canonical(value).decode()
     except rfc8785.IntegerDomainError:
         pass
     except (rfc8785.CanonicalizationError, ValueError):
@@ -130,12 +131,18 @@ def canonical_text(value: Any) -> str:
     return str(value)
 
 
+_WIDEST: Final = 4
+"""Bytes of a character, and more than what integers gain that are sealed as texts."""
+
+
 def fitting(attributes: dict[str, Any], limits: Limits) -> dict[str, Any] | None:
     """The attributes that hold something, as many as may be sealed.
 
     The choice of them is ours, so the longest give way; `left_out` names them, `raw` has them.
     """
     attributes = {name: value for name, value in attributes.items() if value not in (None, {}, [])}
+    if len(canonical_text(attributes)) * _WIDEST <= limits.attributes_bytes:
+        return attributes or None
     left_out: list[str] = []
     sizes = {name: len(canonical_text(value).encode()) + len(name) + 8 for name, value in attributes.items()}
     while attributes and sum(sizes.values()) + 8 * len(left_out) > limits.attributes_bytes:

@@ -87,7 +87,7 @@ def _events(one: ForeignObject, options: KubernetesOptions) -> Iterator[rows.Row
     for sent in found:
         if not isinstance(sent, dict):
             raise rows.Refused("wrong type: object expected")
-        clean, places = masking.mask_value(sent)
+        clean, places = one.masked(sent)
         clean = _without_secrets(clean, places)
         yield one.row(_event(clean, options), _attributes(clean), clean, places)
 

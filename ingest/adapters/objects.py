@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel
 
-from ingest import rows
+from ingest import masking, rows
 from ingest.adapters.json_values import canonical_text, fitting
 from ingest.adapters.mapping import read_options
 from ingest.adapters.native import Collected, merged, read_message
 from ingest.decoded import Decoded, Headers, Limits, Verdict
+from ingest.secret_scan import suspects
 
 _Options = TypeVar("_Options", bound=BaseModel)
 
@@ -29,7 +30,7 @@ class Unneeded(Exception):
 class ForeignObject:
     """One object as it was sent, before masking; makes the rows of its events and numbers them.
 
-    `line` is the message, where this is the only object in it.
+    `line` is the message, where this is the only object in it. What is not `suspect` holds no secret.
     """
 
     sent: dict[str, Any]
@@ -37,6 +38,15 @@ class ForeignObject:
     now: datetime
     next_part: int
     line: bytes | None = None
+    suspect: bool = True
+
+    def masked(self, value: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """A part of what was sent without its secrets, and JSON pointers to where they stood."""
+        if not self.suspect:
+            return value, []
+        clean: dict[str, Any]
+        clean, places = masking.mask_value(value)
+        return clean, places
 
     def digest(self) -> str:
         """Hex SHA-256 of the message as it was received, of one among several of its RFC 8785 text."""
@@ -112,6 +122,7 @@ class ObjectAdapter:
     ) -> Decoded:
         """Events of `values`; see `HeaderAdapter.decode_with`."""
         made = Collected()
+        suspect = suspects(values) if len(values) else []
         for position, (message, told) in enumerate(zip(values.to_pylist(), headers, strict=True)):
             why = None
             if self._header is not None:
@@ -119,11 +130,11 @@ class ObjectAdapter:
             if why is not None:
                 made.ignored.append(Verdict(position, why))
             else:
-                self._read_one(made, position, message, limits, now)
+                self._read_one(made, position, message, limits, now, suspect=suspect[position])
         return merged(None, np.zeros(0, np.int64), made)
 
     def _read_one(
-        self, made: Collected, position: int, message: bytes, limits: Limits, now: datetime
+        self, made: Collected, position: int, message: bytes, limits: Limits, now: datetime, *, suspect: bool
     ) -> None:
         try:
             objects, batch = read_message(message, limits)
@@ -136,7 +147,8 @@ class ObjectAdapter:
             try:
                 if not isinstance(one, dict):
                     raise rows.Refused("wrong type: object expected")
-                found = ForeignObject(one, limits, now, len(events), None if batch else message)
+                line = None if batch else message
+                found = ForeignObject(one, limits, now, len(events), line, suspect)
                 for event in self._rows_of(found):
                     events.append(event)
                     if len(events) > limits.events_per_message:

@@ -75,7 +75,7 @@ _KEPT: Final = ("query", "req_id", "batch_decision_id", "rule_labels", "custom")
 
 def _decision(one: ForeignObject, options: OpaOptions) -> Iterator[rows.Row]:
     sent = {name: value for name, value in one.sent.items() if name not in options.drop}
-    clean, places = masking.mask_value(sent)
+    clean, places = one.masked(sent)
     places += _pointers(sent, "erased") + _pointers(sent, "masked")
     event = _event(clean, options)
     yield one.row(event, _attributes(clean, event), clean, places)

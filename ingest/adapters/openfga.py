@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ingest import masking, rows
+from ingest import rows
 from ingest.adapters.json_values import as_hex, as_list, as_object, as_text, at, moment_of, named
 from ingest.adapters.mapping import Sourced
 from ingest.adapters.objects import ForeignObject, Unneeded, adapter_with
@@ -95,7 +95,7 @@ def _row(
 ) -> rows.Row:
     request = as_text(one.sent.get("request_id"))
     digest = one.digest()
-    clean, places = masking.mask_value(own)
+    clean, places = one.masked(own)
     event = {
         "event_id": f"sha256:{digest}{suffix}" if request is None else f"{request}/{digest[:16]}{suffix}",
         "time": moment_of(own.get("timestamp", own.get("ts"))),
@@ -103,7 +103,7 @@ def _row(
         "request_id": request,
         "trace_id": as_hex(own.get("trace_id"), 32),
         "user_agent": as_text(own.get("user_agent")),
-        **masking.mask_value(read)[0],
+        **one.masked(read)[0],
     }
     event.update((field, value) for field, value, _ in options.filled(clean))
     return one.row(event, _attributes(clean), clean, places)

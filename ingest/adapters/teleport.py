@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ingest import masking, rows
+from ingest import rows
 from ingest.adapters.json_values import as_address, as_object, as_text, as_texts, at, named
 from ingest.adapters.mapping import Mapped
 from ingest.adapters.objects import ForeignObject, adapter_with
@@ -73,7 +73,7 @@ _RESOURCES: Final = (
 def _events(one: ForeignObject, options: Mapped) -> Iterator[rows.Row]:
     if as_text(one.sent.get("event")) is None:
         raise rows.Refused("missing", "event")
-    clean, places = masking.mask_value(one.sent)
+    clean, places = one.masked(one.sent)
     event = _event(clean)
     # Certificates of some versions carry no id.
     event["event_id"] = as_text(clean.get("uid")) or f"sha256:{one.digest()}"

@@ -61,8 +61,10 @@ def _entries(one: ForeignObject, options: Sourced) -> Iterator[rows.Row]:
     sent = one.sent
     if sent.get("type") not in ("request", "response"):
         raise rows.Refused("missing" if "type" not in sent else "not one of the known words", "type")
-    clean, places = masking.mask_value(_without_secrets(sent))
-    places += _blanked(sent, clean, "")
+    stripped = _without_secrets(sent)
+    clean, places = one.masked(stripped)
+    if stripped is not sent:
+        places += _blanked(sent, clean, "")
     event = _event(clean, options)
     event.update((field, value) for field, value, _ in options.filled(clean))
     yield one.row(event, _attributes(clean), clean, sorted(set(places)))

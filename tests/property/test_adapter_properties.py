@@ -9,12 +9,16 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest import masking, strictjson
 from ingest.adapters import adapter
+from ingest.adapters.json_values import canonical_text
 from ingest.decoded import Decoded, Limits
 from ingest.defaults import FORMATS
+from ingest.secret_scan import suspects
 from tests.foreign_shapes import SHAPES, SIGNED
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -116,3 +120,40 @@ def _at(value: Any, path: tuple[Any, ...]) -> Any:
     for key in path:
         value = value[key]
     return value
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_the_quick_canonical_text_is_that_of_rfc_8785(data: st.DataObject) -> None:
+    """Of whatever was read; integers that RFC 8785 cannot state keep their digits."""
+    value = data.draw(VALUES)
+    text = json.dumps(value, ensure_ascii=data.draw(st.booleans()))
+    try:
+        read = strictjson.loads(text.encode("utf-8", "surrogatepass"))
+    except strictjson.Unreadable:
+        return
+    try:
+        expected = rfc8785.dumps(read)
+    except rfc8785.IntegerDomainError:
+        assert json.loads(canonical_text(read)) == read
+        return
+    assert strictjson.canonical(read) == expected
+    assert canonical_text(read).encode() == expected
+
+
+@pytest.mark.parametrize("value", [
+    {"\ue000": 1, "\U00010000": 2}, {"b": 1.0, "a": 1e21}, {"x": -0.0}, {"z": 1e16, "a": [0.1, 5e-324]},
+    "\x7f\x1f/",
+])  # fmt: skip
+def test_numbers_and_orders_that_others_write_otherwise(value: Any) -> None:
+    read = strictjson.loads(json.dumps(value).encode())
+    assert strictjson.canonical(read) == rfc8785.dumps(value)
+
+
+@given(st.lists(st.binary(max_size=40) | st.text(max_size=40).map(str.encode), min_size=1, max_size=5))
+@settings(max_examples=200, deadline=None)
+def test_what_is_no_suspect_holds_no_secret(messages: list[bytes]) -> None:
+    found = suspects(pa.array([*messages, b'{"token": "x"}', b"\xff"], pa.large_binary()))
+    assert found[-2:] == [True, True]
+    for message, suspect in zip(messages, found, strict=False):
+        assert suspect or masking.mask_payload(message) == message

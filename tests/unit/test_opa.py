@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from ingest import strictjson
 from ingest.adapters import adapter
 from ingest.adapters.json_values import canonical_text
 from ingest.adapters.opa import FIELD_MAP
@@ -198,7 +199,7 @@ def test_huge_integers_keep_their_digits() -> None:
     assert '"at":1795458159299392600' in row["raw"]
     assert json.loads(row["attributes"])["result_context"] == {"n": str(10**25)}
     assert row["masked"] == ["/attributes/result_context/n#number"]
-    assert canonical_text({"\U0001f600": 10**20, "\ufb33": [1.0, -(10**20)]}) == (
+    assert canonical_text({"\U0001f600": 10**20, "\ufb33": [strictjson.Real(1), -(10**20)]}) == (
         '{"\U0001f600":100000000000000000000,"\ufb33":[1,-100000000000000000000]}'
     )
 
