@@ -7,7 +7,7 @@ import io
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,8 +64,7 @@ def program(
     """A flight recorder for the authority of AI agents: sealed, queried, proved."""
     del config  # its callback took it in
     shared.ledger, shared.json, shared.verbose = ledger_, as_json, verbose
-    # What detections cannot import: they read sealed rows alone, and files are made into such here.
-    context.obj = sealed_in_passing
+    context.obj = Between
 
 
 @app.command()
@@ -159,6 +158,27 @@ def sealed_in_passing(paths: list[str], format_: str) -> Iterator[tuple[str, int
         folder = Path(place) / "ledger"
         totals = seal_files(folder, paths, format_, "passing", remember=False)
         yield str(folder), totals.rejected
+
+
+def blind_spots(kinds: Collection[str], fields: Collection[str]) -> dict[str, list[dict[str, Any]]]:
+    """Which rules and metrics find nothing in events with these kinds and fields, and for want of what."""
+    from detections.rule_needs import lacking, metric_needs, shipped_needs
+
+    return {
+        what: [
+            {"id": name, "works": not missing, "missing": missing}
+            for name, ways in needs.items()
+            for missing in [lacking(ways, kinds, fields)]
+        ]
+        for what, needs in (("rules", shipped_needs()), ("metrics", metric_needs()))
+    }
+
+
+class Between:
+    """What one package's commands need of another: they never import each other."""
+
+    sealed_in_passing = staticmethod(sealed_in_passing)
+    blind_spots = staticmethod(blind_spots)
 
 
 class Demo:

@@ -212,7 +212,7 @@ def detect_backtest(
     if files:
         if ledger is not None or at is not None or vkey is not None:
             raise UsageError("Files are judged instead of a ledger.", "Leave out --ledger, --at and --vkey.")
-        with context.find_root().obj(files, format_) as (folder, refused):
+        with context.find_root().obj.sealed_in_passing(files, format_) as (folder, refused):
             if refused:
                 note(f"{refused:,} messages are no events of this format: `ingest check` says why.")
             with Ledger.open(folder, remember=False) as opened:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ingest.adapters import adapter, field_map
+from ingest.adapters import adapter
+from ingest.check_cli import ingest_check
 from ingest.defaults import BATCH_ROWS, BATCH_SECONDS, SASL_MECHANISMS, SECURITY_PROTOCOLS
 from ingest.http_cli import ingest_http
 from ingest.ingestion import (
@@ -28,7 +29,6 @@ from ledger.console import (
     KeyOption,
     LedgerOption,
     MetersOption,
-    answer,
     note,
     open_ledger,
 )
@@ -36,10 +36,9 @@ from ledger.errors import UsageError
 from ledger.format.plain_text import plain
 
 if TYPE_CHECKING:
+    from ingest.formats import SampledAdapter
     from ingest.sources.files.source import FileSource
 
-
-CHECK_BYTES: Final = 16 * 1024 * 1024
 
 ingest_app = typer.Typer(no_args_is_help=True, help="Bring decision events in.")
 
@@ -47,6 +46,7 @@ ingest_app = typer.Typer(no_args_is_help=True, help="Bring decision events in.")
 def register(program: typer.Typer) -> None:
     """Mount these commands on the program."""
     ingest_app.command("http")(ingest_http)
+    ingest_app.command("check")(ingest_check)
     program.add_typer(ingest_app, name="ingest")
     program.add_typer(letters_app, name="deadletters")
 
@@ -61,7 +61,9 @@ def ingest_file(
     as_name: Annotated[
         str | None, typer.Option("--as", help="The stream's name, where first lines repeat.")
     ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Say which field came from where.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say of one message which field came from where.")
+    ] = False,
     intake: IntakeOption = None,
     writer_name: WriterOption = None,
     batch_rows: RowsOption = BATCH_ROWS,
@@ -74,6 +76,7 @@ def ingest_file(
 
     Example: decision-ledger ingest file decisions.jsonl.gz --format opa
     """
+    from ingest.formats import SampledAdapter
     from ingest.intakes import read_intake
     from ingest.pipeline import Pace
     from ingest.sources.files.source import FilePosition, FileSource
@@ -89,12 +92,13 @@ def ingest_file(
             return None
         return FilePosition(found.to, found.bytes or 0, found.prefix or "")
 
+    sampled = SampledAdapter(reader)
     source = FileSource(paths, position, follow=follow, name=as_name, limits=settings.limits)
     totals = ingested(
-        source, reader, writer, settings, Pace(rows=batch_rows, seconds=batch_seconds), as_json=as_json
+        source, sampled, writer, settings, Pace(rows=batch_rows, seconds=batch_seconds), as_json=as_json
     )
     if explain:
-        note(_field_map(format_))
+        note(_explained(sampled, settings.options))
     if not totals.commits:
         _tell_of_rejected(ledger, source, format_)
 
@@ -194,58 +198,18 @@ def ingest_kafka(
     ingested(source, reader, writer, settings, pace, as_json=as_json, listen=listen)
 
 
-@ingest_app.command("check")
-def ingest_check(
-    file: Annotated[Path, typer.Argument(help="A sample: one message a line.")],
-    format_: FormatOption = "native",
-    intake: IntakeOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Try a sample without sealing anything: which field came from where, and what stays empty.
+def _explained(sampled: SampledAdapter, options: Mapping[str, Any]) -> str:
+    """Where the fields of the first event came from."""
+    from ingest.explaining import explained
 
-    Example: decision-ledger ingest check sample.jsonl --format opa
-    """
-    import pyarrow as pa
-
-    from ingest.intakes import read_intake
-    from ledger.events import FIELDS
-
-    if not file.is_file():
-        raise UsageError(f"There is no file {file}.", "Name a sample with one message a line.")
-    settings = read_intake(intake, str(file))
-    with file.open("rb") as stream:
-        lines = [line for line in stream.read(CHECK_BYTES).splitlines() if line.strip()]
-    decoded = adapter(format_, settings.options).decode(
-        pa.array(lines, pa.large_binary()), settings.limits, datetime.now(UTC)
-    )
-    filled = {
-        field.name: len(decoded.events) - decoded.events.column(field.name).null_count for field in FIELDS
-    }
-    value = {
-        "messages": len(lines),
-        "events": len(decoded.events),
-        "rejected": [{"line": v.message, "reason": v.reason, "field": v.field} for v in decoded.rejected],
-        "ignored": len(decoded.ignored),
-        "fields": {name: count for name, count in filled.items() if count},
-        "empty": [name for name, count in filled.items() if not count],
-        "from": [{"pointer": pointer, "field": name} for pointer, name in field_map(format_)],
-    }
-    text = [f"{len(lines)} messages gave {len(decoded.events)} events; {len(decoded.rejected)} rejected."]
-    text += [
-        plain(f"  line {v.message}: {v.reason}" + (f" ({v.field})" if v.field else ""))
-        for v in decoded.rejected
+    if sampled.first is None:
+        return "There was no event to explain."
+    message, event = sampled.first
+    rows = [
+        plain(f"  {one['field']:<24} {one['from']:<48} {one['value']}")
+        for one in explained(sampled.name, options, event, message)
     ]
-    text += ["", _field_map(format_), "", "Filled, of the events above:"]
-    text += [f"  {name:<24} {count}" for name, count in filled.items() if count]
-    text += ["Empty: " + ", ".join(value["empty"])]  # type: ignore[arg-type]  # a list of names
-    answer(value, "\n".join(text), as_json)
-    if decoded.rejected:
-        raise typer.Exit(1)
-
-
-def _field_map(format_: str) -> str:
-    rows = [f"  {pointer:<52} -> {name}" for pointer, name in field_map(format_)]
-    return "\n".join([f"Fields of the format {format_}:", *rows])
+    return "\n".join([f"The first event, read as {sampled.name}:", *rows])
 
 
 def _client_settings(path: Path | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -25,6 +25,8 @@ class SampledAdapter:
         self.headers = headers_of(inner)
         self.refused: list[bytes] = []
         self.first_reason: str | None = None
+        self.first: tuple[bytes, dict[str, Any]] | None = None
+        """The first message that gave an event, and that event."""
         self._inner = inner
 
     def decode(self, values: pa.LargeBinaryArray, limits: Limits, now: datetime) -> Decoded:
@@ -39,6 +41,9 @@ class SampledAdapter:
         return self._sampled(self._inner.decode_with(values, headers, limits, now), values)
 
     def _sampled(self, decoded: Decoded, values: pa.LargeBinaryArray) -> Decoded:
+        if self.first is None and len(decoded.events):
+            row = decoded.events.slice(0, 1).to_pylist()[0]
+            self.first = values[int(decoded.message[0])].as_py(), row
         for verdict in decoded.rejected:
             if len(self.refused) == SAMPLE_MESSAGES:
                 break

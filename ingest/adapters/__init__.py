@@ -30,6 +30,12 @@ def field_map(name: str) -> tuple[tuple[str, str], ...]:
     return found
 
 
+def grade(name: str) -> int:
+    """The context grade that decisions of the format can reach."""
+    found: int = _module(name).GRADE
+    return found
+
+
 def _module(name: str) -> Any:
     if name not in FORMATS:
         raise UsageError(f"There is no format {name!r}.", f"Known formats: {', '.join(FORMATS)}.")

@@ -1,0 +1,113 @@
+"""Command that tries a sample of messages: ingest check."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from ingest.ingestion import FormatOption, IntakeOption
+from ledger.console import JsonOption, answer
+from ledger.errors import UsageError
+from ledger.format.plain_text import plain
+
+CHECK_BYTES: Final = 16 * 1024 * 1024
+
+
+def ingest_check(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="A sample: one message a line.")],
+    format_: FormatOption = "native",
+    intake: IntakeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Try a sample without sealing anything: which field comes from where, which rules will see something.
+
+    Example: decision-ledger ingest check sample.jsonl --format opa
+    """
+    import pyarrow as pa
+
+    from ingest.adapters import adapter, grade
+    from ingest.authority import apply
+    from ingest.explaining import explained, sample_of
+    from ingest.intakes import read_intake
+
+    if not file.is_file():
+        raise UsageError(f"There is no file {file}.", "Name a sample with one message a line.")
+    settings = read_intake(intake, str(file))
+    with file.open("rb") as stream:
+        lines = [line for line in stream.read(CHECK_BYTES).splitlines() if line.strip()]
+    read = adapter(format_, settings.options).decode(
+        pa.array(lines, pa.large_binary()), settings.limits, datetime.now(UTC)
+    )
+    decoded = apply(read, settings.intake)
+    sample = sample_of(decoded.events)
+    origins: dict[str, str] = {}
+    for name in sample["fields"]:
+        row = decoded.events.column(name).is_valid().to_pylist().index(True)
+        event = decoded.events.slice(row, 1).to_pylist()[0]
+        told = explained(format_, settings.options, event, lines[int(decoded.message[row])])
+        found = [one["from"] for one in told if one["field"] == name]
+        if found:
+            origins[name] = found[0]
+    spots = context.find_root().obj.blind_spots(sample["kinds"], sample["fields"])
+    value = {
+        "messages": len(lines),
+        "events": len(decoded.events),
+        "rejected": [{"line": v.message, "reason": v.reason, "field": v.field} for v in decoded.rejected],
+        "ignored": len(decoded.ignored),
+        **sample,
+        "grades": {str(one): count for one, count in sample["grades"].items()},
+        "grade_can_reach": grade(format_),
+        "from": [{"field": name, "pointer": origin} for name, origin in origins.items()],
+        **spots,
+    }
+    answer(value, "\n".join(_lines(value, origins)), as_json)
+    if decoded.rejected:
+        raise typer.Exit(1)
+
+
+def _lines(value: dict[str, Any], origins: dict[str, str]) -> list[str]:
+    ignored = f", {value['ignored']} ignored" if value["ignored"] else ""
+    text = [
+        f"{value['messages']} messages gave {value['events']} events; "
+        f"{len(value['rejected'])} rejected{ignored}."
+    ]
+    text += [
+        plain(f"  line {one['line']}: {one['reason']}" + (f" ({one['field']})" if one["field"] else ""))
+        for one in value["rejected"]
+    ]
+    if value["events"]:
+        text += ["", "Fields, filled of all events, and where the first one came from:"]
+        text += [
+            plain(f"  {name:<24} {count:>6} of {value['events']}  {origins[name]}")
+            for name, count in value["fields"].items()
+            if name in origins
+        ]
+        text += ["Empty: " + ", ".join(value["empty"]), ""]
+        text += ["Kinds: " + _counts(value["kinds"])]
+        if value["decisions"]:
+            text += ["Decisions: " + _counts(value["decisions"])]
+            text += [f"Results that nobody mapped: {value['unmapped']}"] if value["unmapped"] else []
+            text += [
+                f"Context grades: {_counts(value['grades'])}; "
+                f"the format can reach {value['grade_can_reach']}."
+            ]
+        for what in ("rules", "metrics"):
+            text += ["", f"{what.capitalize()} on these events alone:"]
+            text += [
+                f"  {one['id']:<36} "
+                + ("works" if one["works"] else "blind: no " + ", no ".join(one["missing"]))
+                for one in value[what]
+            ]
+    return text
+
+
+def _blind(missing: list[str]) -> str:
+    return "blind: no " + ", no ".join(missing)
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
