@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
     from ingest.formats import SampledAdapter
     from ingest.sources.files.source import FileSource
 
+
+GROUP: Final = "decision-ledger"
 
 ingest_app = typer.Typer(no_args_is_help=True, help="Bring decision events in.")
 
@@ -119,15 +120,23 @@ def _tell_of_rejected(ledger: str | None, source: FileSource, format_: str) -> N
 
 @ingest_app.command("kafka")
 def ingest_kafka(
-    bootstrap: Annotated[str, typer.Option("--bootstrap", help="HOST:PORT, several with commas.")],
-    topic: Annotated[list[str], typer.Option("--topic", help="A topic; may be given several times.")],
+    bootstrap: Annotated[
+        str | None, typer.Option("--bootstrap", help="HOST:PORT, several with commas.")
+    ] = None,
+    topic: Annotated[
+        list[str] | None, typer.Option("--topic", help="A topic; may be given several times.")
+    ] = None,
+    topics: Annotated[
+        Path | None, typer.Option("--topics", help="A TOML file of topics, each with its format and intake.")
+    ] = None,
     format_: FormatOption = "native",
     until_end: Annotated[
         bool, typer.Option("--until-end", help="Stop at the end that is there now.")
     ] = False,
     group: Annotated[
-        str, typer.Option("--group", help="The consumer group that workers share.")
-    ] = "decision-ledger",
+        str | None,
+        typer.Option("--group", help="The consumer group that workers share; else decision-ledger."),
+    ] = None,
     client_config: Annotated[
         Path | None, typer.Option("--client-config", help="A TOML file of kafka-python settings: SASL, TLS.")
     ] = None,
@@ -161,10 +170,12 @@ def ingest_kafka(
     """Seal the events of Kafka topics, exactly once, with as many workers as there are partitions.
 
     Example: decision-ledger ingest kafka --bootstrap localhost:9092 --topic decisions
+    Example: decision-ledger ingest kafka --topics topics.toml
     """
     from ingest.decoded import headers_of
-    from ingest.intakes import read_intake
+    from ingest.intakes import read_intake, read_toml
     from ingest.pipeline import Pace
+    from ingest.routes import Route, read_topics
     from ingest.sources.kafka.security import KafkaSecurity
     from ingest.sources.kafka.settings import KafkaSettings
     from ingest.sources.kafka.source import KafkaSource
@@ -174,8 +185,25 @@ def ingest_kafka(
         security_protocol, ssl_ca, ssl_cert, ssl_key, ssl_key_password_file,
         sasl_mechanism, sasl_username, sasl_password_file,
     ).client()  # fmt: skip
-    settings = read_intake(intake, topic[0])
-    reader = adapter(format_, settings.options)
+    own = {} if client_config is None else read_toml(client_config, "file", "--client-config")
+    listed = read_topics(topics) if topics is not None else None
+    if listed is not None:
+        if topic or intake is not None or format_ != "native":
+            raise UsageError(
+                "Topics, formats and intakes stand in the file of topics.",
+                "Give --topics, or --topic with --format and --intake.",
+            )
+        routes = dict(listed.routes)
+        told = listed.kafka
+        bootstrap, group, named = bootstrap or told.bootstrap, group or told.group, told.client
+    else:
+        if not topic:
+            raise UsageError("No Kafka topic is named.", "Give --topic, or --topics with a file of them.")
+        settings = read_intake(intake, topic[0])
+        routes, named = {one: Route(adapter(format_, settings.options), settings) for one in topic}, {}
+    if bootstrap is None:
+        raise UsageError("No Kafka broker is named.", "Give --bootstrap HOST:PORT.")
+    first = next(iter(routes.values()))
     name = writer_name or worker_name()
     writer = open_writer(ledger, key, name)
 
@@ -186,16 +214,18 @@ def ingest_kafka(
     source = KafkaSource(
         KafkaSettings(
             bootstrap_servers=bootstrap,
-            topics=tuple(topic),
-            group_id=group,
+            topics=tuple(routes),
+            group_id=group or GROUP,
             until_end=until_end,
-            headers=headers_of(reader),
-            client={**_client_settings(client_config), **security},
+            headers=tuple(sorted({name for route in routes.values() for name in headers_of(route.adapter)})),
+            client={**named, **own, **security},
         ),
         position,
     )
     pace = Pace(rows=batch_rows, seconds=batch_seconds)
-    ingested(source, reader, writer, settings, pace, as_json=as_json, listen=listen)
+    ingested(
+        source, first.adapter, writer, first.settings, pace, as_json=as_json, listen=listen, routes=routes
+    )
 
 
 def _explained(sampled: SampledAdapter, options: Mapping[str, Any]) -> str:
@@ -210,14 +240,3 @@ def _explained(sampled: SampledAdapter, options: Mapping[str, Any]) -> str:
         for one in explained(sampled.name, options, event, message)
     ]
     return "\n".join([f"The first event, read as {sampled.name}:", *rows])
-
-
-def _client_settings(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"There is no file {path}.", "Correct --client-config.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {error}.") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ingest.intakes import IntakeSettings
     from ingest.meters import IngestMeters
     from ingest.pipeline import Pace, Totals
+    from ingest.routes import Route
     from ingest.sources import Source
     from ledger.format.manifest import Append
     from ledger.writer import Writer
@@ -35,7 +36,7 @@ SecondsOption = Annotated[float, typer.Option(help="Seal a batch after so many s
 
 def ingested(
     source: Source, reader: Adapter, writer: Writer, settings: IntakeSettings, pace: Pace, *, as_json: bool,
-    listen: str | None = None,
+    listen: str | None = None, routes: Mapping[str, Route] | None = None,
 ) -> Totals:  # fmt: skip
     """Everything that the source gives, sealed and reported; SIGTERM and Ctrl-C end it early and in order.
 
@@ -46,12 +47,17 @@ def ingested(
     from ingest.intakes import check_classes
     from ingest.maintenance import Maintenance
     from ingest.pipeline import Pipeline
+    from ingest.routes import Route
 
     configure_logs(shared.verbose)
-    check_classes(settings, writer.classes())
+    for one in (settings, *(route.settings for route in (routes or {}).values())):
+        check_classes(one, writer.classes())
     maintenance = Maintenance(writer, source)
     show = sys.stderr.isatty() and not as_json and not shared.json
     sampled = SampledAdapter(reader)
+    ways = {
+        topic: Route(SampledAdapter(route.adapter), route.settings) for topic, route in (routes or {}).items()
+    }
 
     meters, stop_meters = _meters(source, listen)
 
@@ -69,6 +75,7 @@ def ingested(
         writer,
         intake=settings.intake,
         limits=settings.limits,
+        routes=ways,
         pace=pace,
         on_commit=committed,
     )
@@ -85,12 +92,15 @@ def ingested(
         and bool(totals.rejected)
         and not (totals.accepted or totals.duplicate or totals.ignored)
     )
+    if unusable:
+        read = (route.adapter for route in ways.values())
+        sampled = next((one for one in read if isinstance(one, SampledAdapter) and one.refused), sampled)
     formats = sampled.looks_like(settings.limits, writer.clock()) if unusable else []
     _report(totals, formats if unusable else None, as_json)
     if unusable:
         raise UsageError(
-            f"None of the {totals.rejected:,} messages could be read as {reader.name}: the first was refused "
-            f"as {sampled.first_reason or 'unreadable'}.",
+            f"None of the {totals.rejected:,} messages could be read as {sampled.name}: the first was "
+            f"refused as {sampled.first_reason or 'unreadable'}.",
             f"They look like {' or '.join(formats)}. They were set aside: "
             f"`decision-ledger deadletters replay --format {formats[0]}` seals them."
             if formats

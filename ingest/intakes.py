@@ -38,33 +38,57 @@ def read_intake(path: Path | None, name: str) -> IntakeSettings:
     """The settings in `path`, or the defaults for the intake `name`. Raises UsageError."""
     if path is None:
         return IntakeSettings(Intake(name=name))
+    return intake_of(read_toml(path, "intake file", "--intake"), name, str(path))
+
+
+def read_toml(path: Path, what: str, option: str) -> dict[str, Any]:
+    """The content of a settings file. Raises UsageError."""
     try:
-        value = tomllib.loads(path.read_text("utf-8"))
-        unknown = sorted(set(value) - {"intake", "limits", "options"})
-        if unknown:
-            raise UsageError(f"{path} has an unknown section [{unknown[0]}].", "Use intake, limits, options.")
-        limits = value.get("limits", {})
-        known = {item.name for item in fields(Limits)}
-        for item, bound in limits.items():
-            if item not in known or type(bound) is not int or bound < 1:
-                raise UsageError(
-                    f"{path}: there is no limit {item} = {bound!r}.", f"Limits: {sorted(known)}."
-                )
-        told = dict(value.get("intake", {}))
-        for item in sorted(set(told) - set(Intake.model_fields)):
-            raise UsageError(
-                f"{path}: [intake] has no option {item}.", f"Use {', '.join(sorted(Intake.model_fields))}."
-            )
-        intake = Intake.model_validate({"name": name, **told})
-        return IntakeSettings(intake, Limits(**limits), _options(path, intake, value.get("options", {})))
+        return tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"There is no intake file {path}.", "Correct --intake.") from None
+        raise UsageError(f"There is no {what} {path}.", f"Correct {option}.") from None
+    except OSError as error:
+        raise UsageError(f"The {what} {path} cannot be read: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"The intake file {path} is not TOML: {error}.") from None
+        raise UsageError(f"The {what} {path} is not TOML: {error}.") from None
+
+
+def intake_of(value: Mapping[str, Any], name: str, place: str) -> IntakeSettings:
+    """The settings that sections `intake`, `limits` and `options` state; `place` is told in errors.
+
+    Raises:
+        UsageError: one of them is unknown or unusable.
+    """
+    unknown = sorted(set(value) - {"intake", "limits", "options"})
+    if unknown:
+        raise UsageError(f"{place} has an unknown section [{unknown[0]}].", "Use intake, limits, options.")
+    limits = _section(value, "limits", place)
+    known = {item.name for item in fields(Limits)}
+    for item, bound in limits.items():
+        if item not in known or type(bound) is not int or bound < 1:
+            raise UsageError(f"{place}: there is no limit {item} = {bound!r}.", f"Limits: {sorted(known)}.")
+    told = _section(value, "intake", place)
+    for item in sorted(set(told) - set(Intake.model_fields)):
+        raise UsageError(
+            f"{place}: [intake] has no option {item}.", f"Use {', '.join(sorted(Intake.model_fields))}."
+        )
+    try:
+        intake = Intake.model_validate({"name": name, **told})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise UsageError(f"The intake file {path} is not valid at {where}: {first['msg']}.") from None
+        raise UsageError(f"The intake file {place} is not valid at {where}: {first['msg']}.") from None
+    options = _options(place, intake, _section(value, "options", place))
+    return IntakeSettings(intake, Limits(**limits), options)
+
+
+def _section(value: Mapping[str, Any], name: str, place: str) -> dict[str, Any]:
+    section = value.get(name, {})
+    if not isinstance(section, dict):
+        raise UsageError(
+            f"{place}: [{name}] is no section.", f"Write it as [{name}] with a line for each setting."
+        )
+    return section
 
 
 def of_people() -> IntakeSettings:
@@ -85,10 +109,10 @@ def check_classes(settings: IntakeSettings, known: Collection[str]) -> None:
         )
 
 
-def _options(path: Path, intake: Intake, section: Mapping[str, Any]) -> Mapping[str, Any]:
+def _options(place: str, intake: Intake, section: Mapping[str, Any]) -> Mapping[str, Any]:
     """Options of the format, which may stand in `[options]` or under `[intake]`; each in one of them."""
     for name in sorted(set(section) & set(intake.options)):
         raise UsageError(
-            f"{path} gives the option {name} twice.", "Keep it in [options] or in [intake] options."
+            f"{place} gives the option {name} twice.", "Keep it in [options] or in [intake] options."
         )
     return {**intake.options, **section}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -21,6 +21,7 @@ from ingest.authority import Intake, apply
 from ingest.chunk import Chunk
 from ingest.decoded import Adapter, Limits
 from ingest.defaults import BATCH_ROWS, BATCH_SECONDS
+from ingest.routes import Route
 from ingest.sources import Source
 from ingest.stretches import decoded_chunk, stretch_of
 from ledger.format.manifest import FILE_PREFIX, Append, OffsetKey
@@ -100,6 +101,7 @@ class Pipeline:
         *,
         intake: Intake,
         limits: Limits | None = None,
+        routes: Mapping[str, Route] | None = None,
         pace: Pace | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         on_commit: Callable[[Append, Totals], None] | None = None,
@@ -109,6 +111,8 @@ class Pipeline:
         self.writer = writer
         self.intake = intake
         self.limits = limits or Limits()
+        self.routes = routes or {}
+        """By topic, where topics are read in different ways."""
         self.pace = pace or Pace()
         self.clock = clock
         self.on_commit = on_commit
@@ -184,8 +188,12 @@ class Pipeline:
     def _gather(self, batch: _Batch, chunk: Chunk) -> None:
         if not batch.stretches:
             batch.since = time.monotonic()
-        decoded = decoded_chunk(self.adapter, chunk, self.limits, self.clock())
-        stretch = stretch_of(chunk, apply(decoded, self.intake), self.limits)
+        route = self.routes.get(chunk.key.topic)
+        adapter, intake, limits = self.adapter, self.intake, self.limits
+        if route is not None:
+            adapter, intake, limits = route.adapter, route.settings.intake, route.settings.limits
+        decoded = decoded_chunk(adapter, chunk, limits, self.clock())
+        stretch = stretch_of(chunk, apply(decoded, intake, limits), limits)
         batch.stretches.append(stretch)
         self._gathered[chunk.key] = chunk.end
         batch.epochs[chunk.key] = self._epochs.get(chunk.key, 0)

@@ -105,7 +105,7 @@ def test_two_workers_killed_at_random_seal_every_event_exactly_once(
     assert report.ok, json.dumps(report.to_json())[:2_000]
 
 
-def test_headers_reach_the_formats_that_read_them(
+def test_topics_of_one_file_have_formats_of_their_own_and_headers_reach_them(
     tmp_path: Path, kafka_bootstrap: str, topics: Topics
 ) -> None:
     """Binary CloudEvents, and Cerbos's word for what an entry is; a tombstone is ignored."""
@@ -122,22 +122,24 @@ def test_headers_reach_the_formats_that_read_them(
         "cloudevents": [(event, {**told, "ce_id": f"c{number}"}) for number in range(3)] + [(tombstone, {})],
         "cerbos": [(b"\x0aprotobuf", {"cerbos.audit.kind": "access"})],
     }
+    lines = [f'[kafka]\nbootstrap = "{kafka_bootstrap}"\ngroup = "{tmp_path.name}-{len(sent)}"\n']
     for format_, messages in sent.items():
         topic = topics.create()
+        lines.append(f'[[kafka.topic]]\nname = "{topic}"\nformat = "{format_}"\n')
         with topics.producing() as producer:
             for value, headers in messages:
                 listed = [(name, text.encode()) for name, text in headers.items()]
                 producer.send(topic, key=b"k", value=value, headers=listed, partition=0)
-        done = subprocess.run(
-            _command(
-                "ingest", "kafka", "--bootstrap", kafka_bootstrap, "--topic", topic, "--group", topic,
-                "--ledger", str(folder), "--format", format_, "--until-end", "--json",
-            ),
-            check=True, stdout=subprocess.PIPE,
-        )  # fmt: skip
-        totals = json.loads(done.stdout)
-        assert totals["rejected"] == 0
-        assert totals["ignored"] == 1
+    file = tmp_path / "topics.toml"
+    file.write_text("".join(lines))
+    done = subprocess.run(
+        _command(
+            "ingest", "kafka", "--topics", str(file), "--ledger", str(folder), "--until-end", "--json"
+        ),
+        check=True, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    totals = json.loads(done.stdout)
+    assert (totals["rejected"], totals["ignored"], totals["accepted"]) == (0, 2, 3)
     with Ledger.open(str(folder)) as ledger:
         found = ledger.sql("SELECT event_id, kind, source, decision FROM events ORDER BY 1").to_pylist()
     assert [tuple(one.values()) for one in found] == [

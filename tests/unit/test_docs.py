@@ -31,6 +31,7 @@ from ingest.decoded import Limits
 from ingest.defaults import BATCH_ROWS, FORMATS
 from ingest.intakes import read_intake
 from ingest.pipeline import Pipeline
+from ingest.routes import KafkaPart, TopicLine
 from ingest.sources.files import decompress
 from ingest.sources.files import paths as file_paths
 from ingest.sources.files import reader as file_reader
@@ -241,7 +242,7 @@ def test_every_setting_of_an_intake_is_documented() -> None:
             *EnvoyOptions.model_fields,
             *SsfOptions.model_fields,
             *Transmitter.model_fields,
-            *CloudEventsOptions.model_fields,
+            *CloudEventsOptions.model_fields, *KafkaPart.model_fields, *TopicLine.model_fields,
         )
     )
 
