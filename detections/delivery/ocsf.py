@@ -23,29 +23,27 @@ def detection_finding(step: Mapping[str, Any]) -> dict[str, Any]:
     activity = _ACTIVITIES.get(outcome, 0)
     finding: dict[str, Any] = {
         "activity_id": activity, "category_uid": 2, "class_uid": CLASS, "type_uid": CLASS * 100 + activity,
-        "time": _ms(step["time"]), "severity_id": SEVERITIES.get(step.get("severity") or "", 0),
+        "time": milliseconds(step["time"]), "severity_id": SEVERITIES.get(step.get("severity") or "", 0),
         "severity": step.get("severity"), "status_id": _STATUSES.get(outcome, 1), "status": outcome,
         "message": step.get("reason"), "count": step.get("count"), "verdict_id": step.get("verdict_id"),
         "comment": step.get("comment"),
-        "metadata": {
-            "version": VERSION, "uid": step["event_id"], "tenant_uid": step.get("tenant"),
-            "product": {"name": "Decision Ledger", "vendor_name": "Decision Ledger"},
-        },
+        "metadata": described(step),
         "finding_info": {
             "uid": step["alert_id"], "title": attributes.get("title") or step.get("rule_id"),
-            "first_seen_time": _ms(step.get("first_seen")), "last_seen_time": _ms(step.get("last_seen")),
-            "created_time": _ms(step["time"]), "src_url": attributes.get("runbook"),
+            "first_seen_time": milliseconds(step.get("first_seen")),
+            "last_seen_time": milliseconds(step.get("last_seen")),
+            "created_time": milliseconds(step["time"]), "src_url": attributes.get("runbook"),
             "analytic": {"type_id": 1, "uid": step.get("rule_id"), "name": step.get("rule_id"),
                          "version": step.get("rule_version")},
         },
         "evidences": [{"data": {"event": ref}} for ref in step.get("evidence") or []],
         "resources": _principals(step),
         "unmapped": {
-            "alert_key": step.get("alert_key"), "window_start": _ms(step.get("window_start")),
+            "alert_key": step.get("alert_key"), "window_start": milliseconds(step.get("window_start")),
             "checkpoint_size": step.get("checkpoint_size"), "environment": step.get("environment"),
         },
     }  # fmt: skip
-    whole: dict[str, Any] = _without_none(finding)
+    whole: dict[str, Any] = without_none(finding)
     return whole
 
 
@@ -58,11 +56,21 @@ def _principals(step: Mapping[str, Any]) -> list[dict[str, str]] | None:
     return found or None
 
 
-def _ms(time: object) -> int | None:
+def described(event: Mapping[str, Any]) -> dict[str, Any]:
+    """The `metadata` of an event."""
+    return {
+        "version": VERSION, "uid": event["event_id"], "tenant_uid": event.get("tenant"),
+        "product": {"name": "Decision Ledger", "vendor_name": "Decision Ledger"},
+    }  # fmt: skip
+
+
+def milliseconds(time: object) -> int | None:
+    """Since 1970; None for what is no time."""
     return int(time.timestamp() * 1_000) if isinstance(time, datetime) else None
 
 
-def _without_none(value: Any) -> Any:
+def without_none(value: Any) -> Any:
+    """A value without the members that say nothing."""
     if isinstance(value, dict):
-        return {name: _without_none(one) for name, one in value.items() if one is not None}
+        return {name: without_none(one) for name, one in value.items() if one is not None}
     return value
