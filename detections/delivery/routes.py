@@ -16,6 +16,7 @@ from ledger.settings.yaml_file import read_yaml
 
 MAX_ROUTES: Final = 50
 MailAddress = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9.-]{1,253}$")]
+Address = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,253}:[0-9]{1,5}$")]
 Clock = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 
 
@@ -52,7 +53,7 @@ class Route(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
-    kind: Literal["webhook", "kafka", "mail"]
+    kind: Literal["webhook", "kafka", "mail", "hec", "syslog"]
     form: Literal["native", "ocsf", "slack", "pagerduty", "text"] = "native"
     level: Level = "low"
     tenants: list[str] | None = None
@@ -62,8 +63,10 @@ class Route(BaseModel):
     routing_key_file: Path | None = None
     bootstrap: str | None = None
     topic: str | None = None
-    smtp: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,253}:[0-9]{1,5}$")] | None = None
+    smtp: Address | None = None
+    syslog: Address | None = None
     tls: Literal["starttls", "implicit", "none"] = "starttls"
+    ca_file: Path | None = None
     mail_from: MailAddress | None = None
     mail_to: list[MailAddress] = Field(default=[], max_length=50)
     user: str | None = None
@@ -79,18 +82,25 @@ class Route(BaseModel):
             raise ValueError("a mail has smtp, mail_from and mail_to")
         if (self.kind == "mail") != (self.form == "text"):
             raise ValueError("a mail has the form text, and nothing else has it")
-        if self.tls == "none" and self.smtp is not None and not self._on_this_machine():
-            raise ValueError("mail leaves this machine with tls starttls or implicit")
+        if self.kind == "hec" and (self.url is None or self.secret_file is None):
+            raise ValueError("a collector has a url and a secret_file with its token")
+        if self.kind == "hec" and "/services/collector" not in (self.url or ""):
+            raise ValueError("a collector's url leads to /services/collector/event")
+        if self.kind == "syslog" and self.syslog is None:
+            raise ValueError("a syslog receiver has syslog, its host and port")
+        if self.tls == "none" and not self._on_this_machine():
+            raise ValueError("what leaves this machine has tls starttls or implicit")
         if (self.user is None) != (self.password_file is None):
             raise ValueError("user and password_file come together")
-        if self.kind == "kafka" and self.form not in ("native", "ocsf"):
-            raise ValueError("a topic takes the forms native and ocsf")
+        if self.kind not in ("webhook", "mail") and self.form not in ("native", "ocsf"):
+            raise ValueError(f"{self.kind} takes the forms native and ocsf")
         if (self.form == "pagerduty") != (self.routing_key_file is not None):
             raise ValueError("the form pagerduty has a routing_key_file, and no other form has one")
         return self
 
     def _on_this_machine(self) -> bool:
-        return (self.smtp or "").rpartition(":")[0] in ("localhost", "127.0.0.1")
+        addresses = [one for one in (self.smtp, self.syslog) if one is not None]
+        return all(one.rpartition(":")[0] in ("localhost", "127.0.0.1") for one in addresses)
 
     def takes(self, tenant: str | None, level: str) -> bool:
         """Whether an alert of a tenant (None: several, or unknown) and level goes this way."""

@@ -1,4 +1,4 @@
-"""How a message leaves: a signed webhook, a record of a Kafka topic, or a mail."""
+"""How a message leaves: a signed webhook, a record of a Kafka topic, a mail, or a way of `siem`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 import httpx
 
 from detections.delivery.routes import Route
+from detections.delivery.siem import Collector, Syslog
 from ledger.errors import OutsideError, UsageError
 
 SIGNATURE: Final = "X-Decision-Ledger-Signature"
@@ -150,8 +151,13 @@ def sender_of(route: Route) -> Sender:
         return Topic(route.bootstrap, route.topic)
     if route.kind == "mail":
         return Mail(route)
+    if route.kind == "syslog":
+        assert route.syslog is not None
+        return Syslog(route.syslog, route.ca_file, plain=route.tls == "none")
     assert route.url is not None
     assert route.secret_file is not None
+    if route.kind == "hec":
+        return Collector(route.url, read_secret(route.secret_file), route.ca_file)
     return Webhook(route.url, read_secret(route.secret_file))
 
 
