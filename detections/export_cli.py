@@ -1,4 +1,4 @@
-"""Command that hands findings to other tools: export ocsf."""
+"""Commands that hand the ledger to other tools: export ocsf, export commits."""
 
 from __future__ import annotations
 
@@ -9,12 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ledger.console import AtOption, LedgerOption, VkeyOption, note, open_ledger
+from ledger.console import (
+    AtOption,
+    JsonOption,
+    LedgerOption,
+    VkeyOption,
+    answer,
+    ended_by_signals,
+    note,
+    open_ledger,
+)
 from ledger.errors import UsageError
 
 if TYPE_CHECKING:
     from ledger.reader import Ledger
 
+FOLLOW_SECONDS: Final = 1.0
+"""How often a log is looked at that is followed."""
 LEFT_OUT: Final = (
     "SELECT kind, count(*) AS n FROM events WHERE NOT list_contains($kinds, kind) GROUP BY 1 ORDER BY 1"
 )
@@ -103,3 +114,53 @@ def _activities(opened: Ledger, size: int, kinds: list[str]) -> Iterator[dict[st
             found = activity(event)
             if found is not None:
                 yield found
+
+
+@export_app.command("commits")
+def export_commits(
+    bootstrap: Annotated[str, typer.Option("--bootstrap", help="HOST:PORT, several with commas.")],
+    topic: Annotated[str, typer.Option("--topic", help="A topic with one partition, of its own.")],
+    follow: Annotated[bool, typer.Option("--follow", help="Go on as entries are sealed.")] = False,
+    client_config: Annotated[
+        Path | None, typer.Option("--client-config", help="A TOML file of kafka-python settings: SASL, TLS.")
+    ] = None,
+    ledger: LedgerOption = None,
+    vkey: VkeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The log's entries as records of a Kafka topic, in order, from where the topic ends.
+
+    Example: decision-ledger export commits --bootstrap localhost:9092 --topic commits --follow
+    """
+    import threading
+    import tomllib
+
+    from detections.delivery.commits import CommitsTopic
+
+    client: dict[str, Any] = {}
+    if client_config is not None:
+        try:
+            client = tomllib.loads(client_config.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+            raise UsageError(f"{client_config} cannot be read as TOML.", "Correct --client-config.") from None
+    stopped = threading.Event()
+    count = 0
+    with open_ledger(ledger, vkey) as opened, ended_by_signals(stopped.set):
+        target = CommitsTopic(bootstrap, topic, client)
+        try:
+            if target.next > opened.size:
+                raise UsageError(
+                    f"The topic {topic} is at entry {target.next - 1:,}, and this ledger ends at "
+                    f"{opened.size:,}: they do not belong together.",
+                    "Name the topic of this ledger, or look at which of them was rolled back.",
+                )
+            while True:
+                count += target.send(opened.state.origin, opened.sealed.entries.__getitem__, opened.size)
+                if not follow or stopped.wait(FOLLOW_SECONDS):
+                    break
+                opened.refresh()
+        finally:
+            target.close()
+    answer(
+        {"entries": count, "next": target.next}, f"{count:,} entries sent; next is {target.next:,}.", as_json
+    )

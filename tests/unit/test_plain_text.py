@@ -27,6 +27,7 @@ NOT_RUN = {
     "issuer drill rollback",
     "demo",
     "ingest kafka",
+    "export commits",
     "ingest http",
     "issuer serve",
     "witness serve",
