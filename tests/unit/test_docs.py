@@ -242,7 +242,9 @@ def test_every_setting_of_an_intake_is_documented() -> None:
             *EnvoyOptions.model_fields,
             *SsfOptions.model_fields,
             *Transmitter.model_fields,
-            *CloudEventsOptions.model_fields, *KafkaPart.model_fields, *TopicLine.model_fields,
+            *CloudEventsOptions.model_fields,
+            *KafkaPart.model_fields,
+            *TopicLine.model_fields,
         )
     )
 
