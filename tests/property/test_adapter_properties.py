@@ -135,7 +135,9 @@ def test_the_quick_canonical_text_is_that_of_rfc_8785(data: st.DataObject) -> No
     try:
         expected = rfc8785.dumps(read)
     except rfc8785.IntegerDomainError:
-        assert json.loads(canonical_text(read)) == read
+        # As floats: of 4.067994225334834e16 the shortest digits are those of another integer.
+        again, before = canonical_text(read), json.dumps(read)
+        assert json.loads(again, parse_int=float) == json.loads(before, parse_int=float)
         return
     assert strictjson.canonical(read) == expected
     assert canonical_text(read).encode() == expected
