@@ -44,14 +44,17 @@ def ingest_check(
     )
     decoded = apply(read, settings.intake)
     sample = sample_of(decoded.events)
+    # By event, where its fields came from: the first event has most of them.
+    told: dict[int, dict[str, str]] = {}
     origins: dict[str, str] = {}
     for name in sample["fields"]:
         row = decoded.events.column(name).is_valid().to_pylist().index(True)
-        event = decoded.events.slice(row, 1).to_pylist()[0]
-        told = explained(format_, settings.options, event, lines[int(decoded.message[row])])
-        found = [one["from"] for one in told if one["field"] == name]
-        if found:
-            origins[name] = found[0]
+        if row not in told:
+            event = decoded.events.slice(row, 1).to_pylist()[0]
+            found = explained(format_, settings.options, event, lines[int(decoded.message[row])])
+            told[row] = {one["field"]: one["from"] for one in found}
+        if name in told[row]:
+            origins[name] = told[row][name]
     spots = context.find_root().obj.blind_spots(sample["kinds"], sample["fields"])
     value = {
         "messages": len(lines),

@@ -54,7 +54,7 @@ def ingested(
         check_classes(one, writer.classes())
     maintenance = Maintenance(writer, source)
     show = sys.stderr.isatty() and not as_json and not shared.json
-    sampled = SampledAdapter(reader)
+    sampled = reader if isinstance(reader, SampledAdapter) else SampledAdapter(reader)
     ways = {
         topic: Route(SampledAdapter(route.adapter), route.settings) for topic, route in (routes or {}).items()
     }

@@ -21,6 +21,7 @@ from ingest.authority import Intake, apply
 from ingest.chunk import Chunk
 from ingest.decoded import Adapter, Limits
 from ingest.defaults import BATCH_ROWS, BATCH_SECONDS
+from ingest.intakes import IntakeSettings
 from ingest.routes import Route
 from ingest.sources import Source
 from ingest.stretches import decoded_chunk, stretch_of
@@ -188,12 +189,11 @@ class Pipeline:
     def _gather(self, batch: _Batch, chunk: Chunk) -> None:
         if not batch.stretches:
             batch.since = time.monotonic()
-        route = self.routes.get(chunk.key.topic)
-        adapter, intake, limits = self.adapter, self.intake, self.limits
-        if route is not None:
-            adapter, intake, limits = route.adapter, route.settings.intake, route.settings.limits
-        decoded = decoded_chunk(adapter, chunk, limits, self.clock())
-        stretch = stretch_of(chunk, apply(decoded, intake, limits), limits)
+        own = Route(self.adapter, IntakeSettings(self.intake, self.limits))
+        route = self.routes.get(chunk.key.topic, own)
+        limits = route.settings.limits
+        decoded = decoded_chunk(route.adapter, chunk, limits, self.clock())
+        stretch = stretch_of(chunk, apply(decoded, route.settings.intake, limits), limits)
         batch.stretches.append(stretch)
         self._gathered[chunk.key] = chunk.end
         batch.epochs[chunk.key] = self._epochs.get(chunk.key, 0)

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from ingest.authority import apply
 from ingest.chunk import Chunk
-from ingest.decoded import Adapter, HeaderAdapter
+from ingest.decoded import Adapter, headers_of
 from ingest.intakes import IntakeSettings
 from ingest.letters import find_letter, letter_row, letter_segments
 from ingest.stretches import decoded_chunk, split_headers, stretch_of
@@ -108,7 +108,7 @@ def _decoded(
 ) -> Stretch:
     payloads = [base64.b64decode(text) for text in letters["payload"].to_pylist()]
     headers = None
-    if isinstance(adapter, HeaderAdapter) and adapter.headers:
+    if headers_of(adapter):
         parts = [split_headers(payload) for payload in payloads]
         payloads, headers = [value for value, _ in parts], [told for _, told in parts]
     values = pa.array(payloads, pa.large_binary())

@@ -75,7 +75,7 @@ def _evaluations(one: ForeignObject, options: Sourced) -> Iterator[rows.Row]:
         event = _event(clean)
         event["event_id"] = f"{record}{suffix}"
         event["source"] = options.source or _ENGINE
-        event.update((field, value) for field, value, _ in options.filled(clean))
+        event |= options.filled(clean)
         yield one.row(event, _attributes(clean), clean, places)
 
 

@@ -123,7 +123,7 @@ def _event(own: dict[str, Any], place: str, action: str, options: Sourced) -> di
         "policy_version": _version(own, policy),
         "policy_engine": _ENGINE,
     }
-    event.update((field, value) for field, value, _ in options.filled(own))
+    event |= options.filled(own)
     return event
 
 

@@ -22,6 +22,7 @@ from ingest.adapters import adapter
 from ingest.adapters.envelopes import Opened, unpacked
 from ingest.adapters.json_values import as_text, traceparent
 from ingest.adapters.mapping import read_options
+from ingest.adapters.native import read_message
 from ingest.decoded import Adapter, Decoded, Headers, Limits, Verdict
 from ingest.defaults import FORMATS
 from ledger.events import KINDS
@@ -118,20 +119,14 @@ class CloudEventsAdapter:
 
 def _envelopes(message: bytes, headers: Headers, limits: Limits) -> list[tuple[dict[str, Any], Any]]:
     """(attributes, data) of each event of a message; data are bytes where they came as such."""
-    if len(message) > limits.message_bytes:
-        raise rows.Refused(f"longer than {limits.message_bytes} bytes")
     binary = _of_headers(headers)
     if "specversion" in binary:
+        if len(message) > limits.message_bytes:
+            raise rows.Refused(f"longer than {limits.message_bytes} bytes")
         _check_version(binary)
         return [(binary, message)]
-    try:
-        sent = strictjson.loads(message, limits.nesting_depth)
-    except strictjson.Unreadable as error:
-        raise rows.Refused(error.reason, error.field) from None
-    listed = sent if isinstance(sent, list) else [sent]
-    if len(listed) > limits.events_per_message:
-        raise rows.Refused(f"more than {limits.events_per_message} events in one message")
-    return [_structured(one) for one in listed]
+    sent, _ = read_message(message, limits)
+    return [_structured(one) for one in sent]
 
 
 def _of_headers(headers: Headers) -> dict[str, Any]:

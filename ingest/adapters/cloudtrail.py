@@ -18,6 +18,7 @@ from ingest.adapters.json_values import (
     as_list,
     as_object,
     as_text,
+    as_time,
     at,
     named,
 )
@@ -84,7 +85,7 @@ def _records(one: ForeignObject, options: Mapped) -> Iterator[rows.Row]:
         clean, places = one.masked(record)
         clean = _without_secrets(clean, "", places)
         for event in _events(clean):
-            event.update((field, value) for field, value, _ in options.filled(clean))
+            event.update(options.filled(clean))
             attributes = {**event.pop("attributes", {}), **_attributes(clean)}
             yield one.row(event, attributes, clean, places)
     if one.next_part == before:
@@ -213,10 +214,7 @@ def _time(value: Any) -> str | None:
             return datetime.strptime(text, form).replace(tzinfo=UTC).isoformat()
         except ValueError:
             continue
-    try:
-        return rows.parse_time(text).isoformat()
-    except rows.Refused:
-        return None
+    return as_time(text)
 
 
 def _judgements(sent: dict[str, Any], event: dict[str, Any]) -> Iterator[dict[str, Any]]:

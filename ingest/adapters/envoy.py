@@ -72,7 +72,7 @@ def _entries(one: ForeignObject, options: EnvoyOptions) -> Iterator[rows.Row]:
     event["event_id"] = (
         f"sha256:{one.digest()}" if request is None else "/".join(part for part in parts if part)
     )
-    event.update((field, value) for field, value, _ in options.filled(clean))
+    event |= options.filled(clean)
     yield one.row(event, _attributes(clean), clean, places)
 
 

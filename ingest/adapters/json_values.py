@@ -11,7 +11,7 @@ import rfc8785
 
 from ingest import strictjson
 from ingest.decoded import Limits
-from ingest.rows import Refused
+from ingest.rows import Refused, parse_time
 
 MISSING: Final = object()
 """What `at` gives where there is nothing: null is something."""
@@ -112,6 +112,14 @@ def moment_of(value: Any) -> Any:
     if isinstance(value, str) and _SHORT_OFFSET.search(value) is not None:
         return f"{value[:-2]}:{value[-2:]}"
     return value
+
+
+def as_time(value: Any) -> str | None:
+    """A time of RFC 3339 in UTC, as events have it; anything else counts as absent."""
+    try:
+        return parse_time(value).isoformat()
+    except Refused:
+        return None
 
 
 def canonical_text(value: Any) -> str:

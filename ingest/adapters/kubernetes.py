@@ -143,7 +143,7 @@ def _event(sent: dict[str, Any], options: KubernetesOptions) -> dict[str, Any]:
         "policy_id": _binding(sent),
         "policy_engine": _ENGINE if ended else None,
     }
-    event.update((field, value) for field, value, _ in options.filled(sent))
+    event |= options.filled(sent)
     return event
 
 

@@ -10,7 +10,7 @@ impact = { pointer = "/labels/tier", map = { "1" = "high", "2" = "low" } }
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -87,14 +87,16 @@ class Mapped(BaseModel):
                 raise ValueError(f"{name} is not a field that can be mapped")
         return self
 
-    def filled(self, sent: Mapping[str, Any]) -> Iterator[tuple[str, str | list[str], str | None]]:
-        """The mapped fields of a message: name, value, and the pointer that it came from (None: a word)."""
+    def filled(self, sent: Mapping[str, Any]) -> dict[str, str | list[str]]:
+        """The mapped fields of a message that say something."""
+        found: dict[str, str | list[str]] = {}
         for name, rule in self.fields.items():
-            value, pointer = rule.value(sent)
+            value, _ = rule.value(sent)
             if value is None:
                 continue
             person = of_user(value) if name in PRINCIPALS and isinstance(value, str) else None
-            yield name, person or value, pointer
+            found[name] = person or value
+        return found
 
 
 def read_options(model: type[_Model], format_: str, options: Mapping[str, Any]) -> _Model:

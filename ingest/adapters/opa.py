@@ -108,7 +108,7 @@ def _event(sent: dict[str, Any], options: OpaOptions) -> dict[str, Any]:
         "policy_version": _revision(sent),
         "policy_engine": f"{ENGINE}/{version}" if version else ENGINE,
     }
-    event.update((name, value) for name, value, _ in options.filled(sent))
+    event |= options.filled(sent)
     return event
 
 

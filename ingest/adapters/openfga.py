@@ -105,7 +105,7 @@ def _row(
         "user_agent": as_text(own.get("user_agent")),
         **one.masked(read)[0],
     }
-    event.update((field, value) for field, value, _ in options.filled(clean))
+    event |= options.filled(clean)
     return one.row(event, _attributes(clean), clean, places)
 
 

@@ -20,10 +20,10 @@ import pyarrow as pa
 from joserfc import jws
 from joserfc.errors import JoseError
 
-from ingest import masking, rows, strictjson
+from ingest import rows, strictjson
 from ingest.adapters.json_values import as_text
 from ingest.adapters.mapping import read_options
-from ingest.adapters.native import Collected, merged
+from ingest.adapters.native import Collected, merged, read_message
 from ingest.adapters.objects import ForeignObject
 from ingest.adapters.security_events import events_of
 from ingest.adapters.ssf_options import ALGORITHMS, SsfOptions, Transmitter
@@ -84,11 +84,11 @@ class SsfAdapter:
         for text in _tokens(message, limits):
             token = self._verified(text)
             opened = {"header": token.header, "claims": token.claims}
-            clean, places = masking.mask_value(opened)
             one = ForeignObject(opened, limits, now, part)
+            clean, places = one.masked(opened)
             for event in events_of(clean["claims"]):
                 event["source"] = f"{_NAME}/{clean['claims'].get('iss')}"
-                event.update((field, value) for field, value, _ in self._options.filled(clean))
+                event.update(self._options.filled(clean))
                 attributes = {**event.pop("attributes"), "set_sha256": token.digest}
                 yield one.row(event, attributes, clean, places)
             part = one.next_part
@@ -127,10 +127,7 @@ def _tokens(message: bytes, limits: Limits) -> list[str]:
             return [message.strip().decode("ascii")]
         except UnicodeDecodeError:
             raise rows.Refused("no token: three parts expected") from None
-    try:
-        answer = strictjson.loads(message, limits.nesting_depth)
-    except strictjson.Unreadable as error:
-        raise rows.Refused(error.reason, error.field) from None
+    (answer,), _ = read_message(message, limits)
     sets = answer.get("sets")
     if not isinstance(sets, dict) or not all(isinstance(one, str) for one in sets.values()):
         raise rows.Refused("no token, and no answer to a poll")

@@ -77,7 +77,7 @@ def _events(one: ForeignObject, options: Mapped) -> Iterator[rows.Row]:
     event = _event(clean)
     # Certificates of some versions carry no id.
     event["event_id"] = as_text(clean.get("uid")) or f"sha256:{one.digest()}"
-    event.update((field, value) for field, value, _ in options.filled(clean))
+    event |= options.filled(clean)
     yield one.row(event, _attributes(clean), clean, places)
 
 

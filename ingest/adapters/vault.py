@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from ingest import masking, rows
-from ingest.adapters.json_values import as_address, as_list, as_object, as_text, as_texts, at
+from ingest.adapters.json_values import as_address, as_list, as_object, as_text, as_texts, as_time, at
 from ingest.adapters.mapping import Sourced, of_user
 from ingest.adapters.objects import ForeignObject, adapter_with
 from ingest.strictjson import pointer_token
@@ -61,24 +61,21 @@ def _entries(one: ForeignObject, options: Sourced) -> Iterator[rows.Row]:
     sent = one.sent
     if sent.get("type") not in ("request", "response"):
         raise rows.Refused("missing" if "type" not in sent else "not one of the known words", "type")
-    stripped = _without_secrets(sent)
-    clean, places = one.masked(stripped)
-    if stripped is not sent:
-        places += _blanked(sent, clean, "")
+    clean, places = one.masked(sent)
+    if not _has_hashes(sent):
+        clean = _without_texts(clean, places)
     event = _event(clean, options)
-    event.update((field, value) for field, value, _ in options.filled(clean))
-    yield one.row(event, _attributes(clean), clean, sorted(set(places)))
+    event |= options.filled(clean)
+    yield one.row(event, _attributes(clean), clean, places)
 
 
-def _without_secrets(sent: dict[str, Any]) -> dict[str, Any]:
+def _without_texts(clean: dict[str, Any], places: list[str]) -> dict[str, Any]:
     """An entry of a device that hashes nothing, without the texts that were written and read."""
-    if _has_hashes(sent):
-        return sent
-    changed = dict(sent)
+    changed = dict(clean)
     for name in ("request", "response"):
-        half = as_object(sent.get(name))
+        half = as_object(clean.get(name))
         if "data" in half:
-            changed[name] = {**half, "data": _blank(half["data"])}
+            changed[name] = {**half, "data": _blank(half["data"], f"/{name}/data", places)}
     return changed
 
 
@@ -87,29 +84,18 @@ def _has_hashes(value: Any) -> bool:
         return any(map(_has_hashes, value.values()))
     if isinstance(value, list):
         return any(map(_has_hashes, value))
-    return isinstance(value, str) and value.startswith(_HASHED)
+    return _is_hash(value)
 
 
-def _blank(value: Any) -> Any:
+def _blank(value: Any, place: str, places: list[str]) -> Any:
     if isinstance(value, dict):
-        return {name: _blank(one) for name, one in value.items()}
+        return {name: _blank(one, f"{place}/{pointer_token(name)}", places) for name, one in value.items()}
     if isinstance(value, list):
-        return [_blank(one) for one in value]
-    return masking.MASK if isinstance(value, str) and value else value
-
-
-def _blanked(sent: Any, clean: Any, place: str) -> list[str]:
-    """Where a text was masked."""
-    if isinstance(sent, dict) and isinstance(clean, dict):
-        return [
-            found
-            for name in sent.keys() & clean.keys()
-            for found in _blanked(sent[name], clean[name], f"{place}/{pointer_token(name)}")
-        ]
-    if isinstance(sent, list) and isinstance(clean, list):
-        pairs = enumerate(zip(sent, clean, strict=False))
-        return [found for n, (a, b) in pairs for found in _blanked(a, b, f"{place}/{n}")]
-    return [place] if clean == masking.MASK and sent != clean else []
+        return [_blank(one, f"{place}/{number}", places) for number, one in enumerate(value)]
+    if not isinstance(value, str) or value in ("", masking.MASK):
+        return value
+    places.append(place)
+    return masking.MASK
 
 
 def _event(sent: dict[str, Any], options: Sourced) -> dict[str, Any]:
@@ -160,7 +146,7 @@ def _answered(sent: dict[str, Any], event: dict[str, Any]) -> dict[str, Any]:
                               "credential_id": None, "credential_type": None,
                               "issued_at": None, "expires_at": None}  # fmt: skip
     if wrapped:
-        since = _time(wrapped.get("creation_time"))
+        since = as_time(wrapped.get("creation_time"))
         issued |= {"credential_id": _plain(wrapped.get("accessor")), "credential_type": "capability",
                    "issued_at": since, "expires_at": _later(since, wrapped.get("ttl"))}  # fmt: skip
     else:
@@ -180,7 +166,7 @@ def _accessor(sent: dict[str, Any], place: str) -> Any:
 def _credential(auth: dict[str, Any]) -> dict[str, Any]:
     """The token by its accessor, which opens nothing; a hash of it would name no two devices' token."""
     ttl = auth.get("token_ttl", auth.get("lease_duration"))
-    since = _time(auth.get("token_issue_time"))
+    since = as_time(auth.get("token_issue_time"))
     lasting = isinstance(ttl, int) and not isinstance(ttl, bool)
     return {
         "credential_id": _plain(auth.get("accessor")),
@@ -193,13 +179,6 @@ def _credential(auth: dict[str, Any]) -> dict[str, Any]:
 def _plain(value: Any) -> str | None:
     text = as_text(value)
     return None if text is None or text.startswith(_HASHED) or text == masking.MASK else text
-
-
-def _time(value: Any) -> str | None:
-    try:
-        return rows.parse_time(value).isoformat()
-    except rows.Refused:
-        return None
 
 
 def _later(since: str | None, seconds: Any) -> str | None:

@@ -204,7 +204,7 @@ class Listener:
         # What is opened is held, and as much as there are cores at once.
         async with self._openers:
             data = await asyncio.to_thread(opened, body, headers.get("content-encoding", ""))
-            share.take(len(data) - len(body) if len(data) > len(body) else 0)
+            share.take(max(0, len(data) - len(body)))
             if self._binary_events and is_binary_event(headers):
                 return [await asyncio.to_thread(binary_message, data, headers)]
             return await asyncio.to_thread(messages_of, data, headers.get("content-type", ""))
