@@ -112,6 +112,15 @@ def try_rule(rule: Rule) -> list[Verdict]:
 
 
 def _try(rule: Rule, test: RuleTest) -> Verdict:
+    return Verdict(rule.id, test.name, tuple(_difference(test, standing_of(rule, test))))
+
+
+def standing_of(rule: Rule, test: RuleTest) -> list[dict[str, Any]]:
+    """The last step of every alert that stands at the end of a test.
+
+    Raises:
+        UsageError: the test names a configuration that there is not, or an event of it is none.
+    """
     timeline = Timeline()
     timeline.set(
         "rules", [rule.model_copy(update={"state": "active", "params": {**rule.params, **test.params}})]
@@ -120,8 +129,7 @@ def _try(rule: Rule, test: RuleTest) -> Verdict:
         if name not in ("sources", "tiers", "exercises", "rule-exceptions"):
             raise UsageError(f"{rule.id}: there is no configuration {name!r}.", "Correct the test.")
         timeline.set(name, parse_config(name, value))
-    standing = standing_alerts(timeline, log_of(rule.id, test))
-    return Verdict(rule.id, test.name, tuple(_difference(test, standing)))
+    return standing_alerts(timeline, log_of(rule.id, test))
 
 
 def standing_alerts(timeline: Timeline, log: MemoryLog) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,6 +26,21 @@ def run(*arguments: str | Path, code: int = 0) -> str:
     done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
+
+
+def started_intake(ledger: Path, log: Path, *more: str) -> tuple[subprocess.Popen[bytes], str]:
+    """`ingest http` as a process that the test ends, and where it listens."""
+    with log.open("wb") as out:
+        started = subprocess.Popen(
+            command("ingest", "http", "--listen", "127.0.0.1:0", "--ledger", ledger, *more),
+            stdout=out, stderr=out,
+        )  # fmt: skip
+    end = time.monotonic() + 60
+    while b"Listening on " not in log.read_bytes():
+        assert started.poll() is None, log.read_text()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return started, log.read_text().split("Listening on ")[1].split()[0]
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import time
@@ -141,8 +142,6 @@ def _severity_of(value: Any) -> int:
 
 def _ascii(body: bytes) -> bytes:
     """JSON without any letter beyond ASCII, which would ask for a byte-order mark (section 6.4)."""
-    import json  # noqa: PLC0415 - orjson cannot write it so
-
     return body if body.isascii() else json.dumps(orjson.loads(body), separators=(",", ":")).encode()
 
 

@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from ledger.reader import Ledger
-from tests.services import command, run
+from tests.services import run, started_intake
 
 CONTEXT = ssl.create_default_context()
 """Made once: a thousand would take longer than what they send."""
@@ -38,18 +38,9 @@ MORE_MIB = 600
 def _intake(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]]:
     ledger, log = folder / "ledger", folder / "log"
     run("init", "--origin", "test.example/clients", "--ledger", ledger)
-    with log.open("wb") as out:
-        started = subprocess.Popen(
-            command("ingest", "http", "--listen", "127.0.0.1:0", "--ledger", ledger),
-            stdout=out, stderr=out,
-        )  # fmt: skip
+    started, url = started_intake(ledger, log)
     try:
-        end = time.monotonic() + 60
-        while b"Listening on " not in log.read_bytes():
-            assert started.poll() is None, log.read_text()
-            assert time.monotonic() < end
-            time.sleep(0.02)
-        yield started, log.read_text().split("Listening on ")[1].split()[0], ledger
+        yield started, url, ledger
         started.terminate()
         assert started.wait(60) == 0, log.read_text()
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 import time
 from pathlib import Path
 
@@ -12,27 +11,11 @@ import httpx
 import pytest
 
 from ledger.reader import Ledger
-from tests.services import command, run
+from tests.services import run, started_intake
 
 KILLS = {False: 3, True: 20}
 BATCH = 20
-
-
-def _start(ledger: Path, log: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """The intake as a process, and where it listens."""
-    with log.open("wb") as out:
-        started = subprocess.Popen(
-            command(
-                "ingest", "http", "--listen", "127.0.0.1:0", "--ledger", ledger, "--batch-seconds", "0.05"
-            ),
-            stdout=out, stderr=out,
-        )  # fmt: skip
-    end = time.monotonic() + 60
-    while b"Listening on " not in log.read_bytes():
-        assert started.poll() is None, log.read_text()
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    return started, log.read_text().split("Listening on ")[1].split()[0]
+PACE = ("--batch-seconds", "0.05")
 
 
 @pytest.mark.timeout(0)
@@ -43,7 +26,7 @@ def test_what_was_answered_for_survives_every_kill(tmp_path: Path, full_scale: b
     answered: set[str] = set()
     number = 0
     for kill in range(KILLS[full_scale]):
-        intake, url = _start(ledger, tmp_path / f"log-{kill}")
+        intake, url = started_intake(ledger, tmp_path / f"log-{kill}", *PACE)
         until = time.monotonic() + chance.uniform(0.2, 1.5)
         with httpx.Client(trust_env=False, timeout=10) as client:
             killed = False
@@ -67,7 +50,7 @@ def test_what_was_answered_for_survives_every_kill(tmp_path: Path, full_scale: b
                 if answer.status_code == 202:
                     answered |= {*ids}
         intake.wait()
-    intake, _ = _start(ledger, tmp_path / "log-last")
+    intake, _ = started_intake(ledger, tmp_path / "log-last", *PACE)
     end = time.monotonic() + 60
     sealed: set[str] = set()
     while not answered <= sealed and time.monotonic() < end:

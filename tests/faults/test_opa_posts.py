@@ -7,7 +7,6 @@ import itertools
 import json
 import random
 import secrets
-import socket
 import subprocess
 import threading
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from dashboard.serving import free_port
 from ledger.reader import Ledger
 from tests.opa import OpaUnavailable, opa
 from tests.services import command, run
@@ -30,13 +30,6 @@ import rego.v1
 default allow := false
 allow if input.subject.id != "mallory"
 """
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def _wait_for(url: str) -> None:
@@ -53,7 +46,7 @@ class Intake:
     """`ingest http --format opa` at one address, killed and started as often as asked."""
 
     def __init__(self, ledger: Path, token: Path) -> None:
-        self.port = _free_port()
+        self.port = free_port("127.0.0.1", 0)
         self._arguments = (
             "ingest", "http", "--listen", f"127.0.0.1:{self.port}", "--ledger", str(ledger),
             "--format", "opa", "--token-file", str(token), "--batch-seconds", "0.05",
@@ -94,7 +87,7 @@ def _serving(program: Path, folder: Path, intake: int, token: str) -> Iterator[s
     }  # fmt: skip
     (folder / "opa.json").write_text(json.dumps(config))
     (folder / "authz.rego").write_text(POLICY)
-    port = _free_port()
+    port = free_port("127.0.0.1", 0)
     with (folder / "opa.log").open("wb") as out:
         started = subprocess.Popen(
             [program, "run", "--server", "--addr", f"127.0.0.1:{port}", "--config-file", folder / "opa.json",
