@@ -8,11 +8,12 @@ from typing import Any
 import httpx
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis.errors import Unsatisfiable
 
 from ingest.sources.http.listener import PATHS, Listener
 from ingest.sources.http.spool import Spool
+from tests.tried_requests import body_of, few
 
 EXAMPLES = 20
 TOKEN = "t" * 32
@@ -50,10 +51,7 @@ def test_no_request_finds_a_fault(client: httpx.Client, mode: Any, known: bool) 
 
 
 def _try(client: httpx.Client, operation: Any, mode: Any, *, known: bool) -> None:
-    @settings(
-        max_examples=EXAMPLES, deadline=None, database=None, derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    @few(EXAMPLES)
     @given(case=operation.as_strategy(generation_mode=mode))
     def tried(case: Any) -> None:
         request = case.as_transport_kwargs(base_url=str(client.base_url))
@@ -64,9 +62,7 @@ def _try(client: httpx.Client, operation: Any, mode: Any, *, known: bool) -> Non
         }
         if known:
             headers["Authorization"] = f"Bearer {TOKEN}"
-        body = {key: request[key] for key in ("json", "data", "params") if request.get(key) is not None}
-        if isinstance(body.get("data"), bytes | str):
-            body["content"] = body.pop("data")
+        body = body_of(request)
         before = client.get("/health").json()["next"]
         answer = client.request(case.method, request["url"], headers=headers, **body)
         declared = operation.definition.raw["responses"]

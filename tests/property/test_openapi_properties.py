@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import schemathesis
 import uvicorn
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis.errors import Unsatisfiable
 from starlette.routing import Route
 
 from issuer.web.openapi import OPERATIONS, TOOLS, UNDESCRIBED
 from tests.issuing import DESK, URLS, Company
+from tests.tried_requests import body_of, few
 
 DOCUMENTED = ("authority", "broker", "pdp", "signals", "gateway", "router", "adapter", "worker")
 EXAMPLES = 20
@@ -71,10 +72,7 @@ def test_no_request_finds_a_fault(firm: Company, name: str, inside: bool) -> Non
 
 
 def _try(firm: Company, name: str, operation: Any, mode: Any, *, inside: bool) -> None:
-    @settings(
-        max_examples=EXAMPLES, deadline=None, database=None, derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    @few(EXAMPLES)
     @given(case=operation.as_strategy(generation_mode=mode))
     def tried(case: Any) -> None:
         request = case.as_transport_kwargs(base_url=URLS[name])
@@ -84,9 +82,7 @@ def _try(firm: Company, name: str, operation: Any, mode: Any, *, inside: bool) -
         if inside:
             firm.time[0] += 0.1
             kept |= _headers(firm, name, case.method.upper(), path.partition("?")[0])
-        body = {key: request[key] for key in ("json", "data", "params") if request.get(key) is not None}
-        if isinstance(body.get("data"), bytes | str):
-            body["content"] = body.pop("data")
+        body = body_of(request)
         if name == "signals" and isinstance(body.get("json"), dict):
             body["json"]["returnImmediately"] = True
         answer = firm.call(name, case.method.upper(), path, headers=kept, **body)
