@@ -37,6 +37,9 @@ EVENTS_FOLDER = "events"
 DEAD_LETTERS_FOLDER = "deadletters"
 FILE_PREFIX = "file:"
 """Before the name of a file's stream."""
+OBJECTS_PREFIX = "objects:"
+"""Before the name of a stream of objects in a bucket or folder."""
+MAX_OBJECT_KEY_CHARS = 1_024
 
 _NAME = r"[A-Za-z0-9_-]{1,64}"
 _DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -123,6 +126,20 @@ class DeadLetterRef(_Part):
     root: Hex32
 
 
+class ObjectRange(_Part):
+    """Records [from, to) of a stream of objects: they are the next ones of this version of one object.
+
+    `end` says that it ended with them. A version that is read in several goes has its first records in
+    the earliest range.
+    """
+
+    key: Annotated[str, StringConstraints(min_length=1, max_length=MAX_OBJECT_KEY_CHARS)]
+    etag: Annotated[str, StringConstraints(min_length=1, max_length=MAX_OBJECT_KEY_CHARS)]
+    from_: Count = Field(alias="from")
+    to: Count
+    end: bool
+
+
 class OffsetsRow(_Part):
     """Messages [from, to) of one key, all accounted for."""
 
@@ -140,6 +157,7 @@ class OffsetsRow(_Part):
     lost: list[Range] = []
     bytes: Count | None = None
     prefix: Hex32 | None = None
+    objects: list[ObjectRange] | None = None
     complete: Instant | None = None
 
     @property

@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from ledger.errors import Fenced
 from ledger.format.manifest import (
+    OBJECTS_PREFIX,
     Append,
     Compact,
     CompactedFile,
@@ -511,6 +512,19 @@ def _judge_counts(row: OffsetsRow) -> None:
             f"Offsets of {name} do not add up: {counted} messages and {ranged} in ranges, "
             f"but {row.to - row.from_} from {row.from_} to {row.to}."
         )
+    _judge_objects(row)
+
+
+def _judge_objects(row: OffsetsRow) -> None:
+    edge = row.from_
+    for part in row.objects or ():
+        if part.from_ != edge or part.to < part.from_:
+            raise InvalidEntry(
+                f"Objects of {row.topic} do not follow one another: {part.from_} to {part.to} after {edge}."
+            )
+        edge = part.to
+    if edge != row.to and (row.objects or row.topic.startswith(OBJECTS_PREFIX)):
+        raise InvalidEntry(f"Objects of {row.topic} account for records up to {edge}, not {row.to}.")
 
 
 def _judge_segment(ref: SegmentRef) -> None:

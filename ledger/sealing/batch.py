@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ledger.events import ARROW_SCHEMA
-from ledger.format.manifest import OffsetKey
+from ledger.format.manifest import ObjectRange, OffsetKey
 
 ACCEPTED: Final = 0
 IGNORED: Final = 1
@@ -45,6 +45,7 @@ class Stretch:
     A `derived` stretch holds events of our own: its offsets are entries that were looked at.
     `complete` is when the key's source was seen to end at or below `end`.
     `digests` are the hex SHA-256 of messages, by position, of which `values` do not have what was received.
+    `objects`, of a stream of objects, say whose records the messages are; they fill [start, end) in order.
     """
 
     key: OffsetKey
@@ -65,6 +66,7 @@ class Stretch:
     complete: datetime | None = None
     derived: bool = False
     digests: Mapping[int, str] = field(default_factory=dict)
+    objects: Sequence[ObjectRange] | None = None
 
     @classmethod
     def empty(cls, key: OffsetKey, at: int) -> Stretch:
@@ -93,6 +95,7 @@ class Stretch:
             _below(self.skipped, edge), _below(self.lost, edge), first_bytes, first_prefix, self.prefix_at,
             None if self.replays is None else self.replays[:messages],
             digests={at: digest for at, digest in self.digests.items() if at < messages},
+            objects=None if self.objects is None else _objects_below(self.objects, edge),
         )  # fmt: skip
         tail_at = self.prefix_at
         second = Stretch(
@@ -103,6 +106,7 @@ class Stretch:
             None if tail_at is None else lambda k: tail_at(k + messages),
             None if self.replays is None else self.replays[messages:], self.complete,
             digests={at - messages: digest for at, digest in self.digests.items() if at >= messages},
+            objects=None if self.objects is None else _objects_from(self.objects, edge),
         )  # fmt: skip
         return first, second
 
@@ -113,3 +117,19 @@ def _below(ranges: list[tuple[int, int]], edge: int) -> list[tuple[int, int]]:
 
 def _from(ranges: list[tuple[int, int]], edge: int) -> list[tuple[int, int]]:
     return [(max(start, edge), end) for start, end in ranges if end > edge]
+
+
+def _objects_below(objects: Sequence[ObjectRange], edge: int) -> list[ObjectRange]:
+    return [
+        part if part.to <= edge else part.model_copy(update={"to": edge, "end": False})
+        for part in objects
+        if part.from_ < edge
+    ]
+
+
+def _objects_from(objects: Sequence[ObjectRange], edge: int) -> list[ObjectRange]:
+    return [
+        part if part.from_ >= edge else part.model_copy(update={"from_": edge})
+        for part in objects
+        if part.to > edge or part.from_ >= edge
+    ]

@@ -11,6 +11,7 @@ from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,6 +21,7 @@ from ledger.format.manifest import (
     ENTRY_ROOM_BYTES,
     MAX_SEGMENTS_PER_ENTRY,
     DeadLetterRef,
+    ObjectRange,
     OffsetsRow,
     Replay,
     SegmentRef,
@@ -38,6 +40,7 @@ _SEGMENT_BYTES = 450
 _OFFSETS_BYTES = 250
 _RANGE_BYTES = 14
 _REPLAY_BYTES = 30
+_OBJECT_BYTES = 90
 _DAY_US = 86_400_000_000
 _EPOCH = date(1970, 1, 1).toordinal()
 
@@ -72,7 +75,13 @@ def fits_an_entry(stretches: Sequence[Stretch]) -> bool:
     for stretch in stretches:
         named += _RANGE_BYTES * (len(stretch.skipped) + len(stretch.lost))
         named += sum(len(path) + _REPLAY_BYTES for path, _ in stretch.replays or ())
+        named += sum(object_bytes(part) for part in stretch.objects or ())
     return named <= ENTRY_ROOM_BYTES or sum(len(stretch.offsets) for stretch in stretches) < 2
+
+
+def object_bytes(part: ObjectRange) -> int:
+    """Room of an entry that naming one object takes, about."""
+    return len(orjson.dumps([part.key, part.etag])) + _OBJECT_BYTES
 
 
 def _places(stretches: Iterable[Stretch]) -> set[tuple[str, int]]:
@@ -134,6 +143,7 @@ def offsets_rows(stretches: Sequence[Stretch]) -> list[OffsetsRow]:
                 lost=_joined(pair for s in run for pair in s.lost),
                 bytes=last.read_bytes,
                 prefix=last.prefix,
+                objects=_joined_objects(run),
                 complete=None if last.complete is None else instant(last.complete),
             )
         )
@@ -220,6 +230,16 @@ def create_file(store: Store, path: str, data: bytes) -> None:
                 raise
         else:
             raise DamageError(f"{path} is there already, with other content.", "Nobody else knows this name.")
+
+
+def _joined_objects(run: Sequence[Stretch]) -> list[ObjectRange] | None:
+    out: list[ObjectRange] = []
+    for part in (part for stretch in run for part in stretch.objects or ()):
+        if out and (out[-1].key, out[-1].etag, out[-1].end) == (part.key, part.etag, False):
+            out[-1] = out[-1].model_copy(update={"to": part.to, "end": part.end})
+        else:
+            out.append(part)
+    return out or None
 
 
 def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -35,6 +35,7 @@ ListedKind = Literal[
     "pending",  # a removed file within its grace
     "repeated",  # an event that was sealed before and should have been seen as such
     "lost",  # messages that the broker removed before they were read
+    "object-rewritten",  # an object that was sealed before and has other content now
 ]
 MAX_ROW_FINDINGS: Final = 10_000
 """Findings of one kind that name single rows of one file, or single entries of one bundle; a last

@@ -157,6 +157,7 @@ class _Verification:
         found += check_witnessed(view, self.read)
         found += check_folder(self.listing, view, self.read)
         found += _lost_ranges(view)
+        found += _rewritten_objects(view)
         first = self.before.size if self.before is not None else 0
         appends = {index: entry for index, entry in view.appends.items() if index >= first}
         offsets = OffsetsCheck(appends, {index: view.path_of(index) for index in appends})
@@ -223,6 +224,20 @@ def _lost_ranges(view: LogView) -> list[Finding]:
                 what = f"offset {start}" if end == start + 1 else f"offsets {start} to {end - 1}"
                 message = f"The broker removed {what} of {row.topic}/{row.partition} before they were read."
                 found.append(listed("lost", view.path_of(index), message, index=index))
+    return found
+
+
+def _rewritten_objects(view: LogView) -> list[Finding]:
+    found = []
+    known: dict[tuple[str, str], str] = {}
+    for index, entry in view.appends.items():
+        for row in entry.offsets:
+            for part in row.objects or ():
+                before = known.setdefault((row.topic, part.key), part.etag)
+                if before != part.etag:
+                    known[row.topic, part.key] = part.etag
+                    message = f"The object {part.key} of {row.topic} was sealed before with other content."
+                    found.append(listed("object-rewritten", view.path_of(index), message, index=index))
     return found
 
 
