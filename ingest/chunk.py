@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ingest.decoded import Headers
-from ledger.format.manifest import OffsetKey
+from ledger.format.manifest import ObjectRange, OffsetKey
 
 
 @dataclass(slots=True)
@@ -28,6 +28,8 @@ class Chunk:
     to rest in a spool.
     `headers[i]` came with `values[i]`; None where the source knows none.
     `digests` maps positions to the hex SHA-256 of messages that `values` does not have as they were received.
+    `objects`, of a stream of objects, say whose records the messages are; they fill [start, end) in order.
+    `faults` are why positions hold no message at all, but the name of what could not be read on.
     """
 
     key: OffsetKey
@@ -44,3 +46,5 @@ class Chunk:
     masked: Mapping[int, Sequence[str]] = field(default_factory=dict)
     headers: Sequence[Headers] | None = None
     digests: Mapping[int, str] = field(default_factory=dict)
+    objects: Sequence[ObjectRange] | None = None
+    faults: Mapping[int, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Commands that bring events in: ingest file, ingest kafka, ingest http, ingest check."""
+"""Commands that bring events in: ingest file, ingest kafka, ingest http, ingest objects, ingest check."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from ingest.ingestion import (
     worker_name,
 )
 from ingest.letters_cli import letters_app
+from ingest.objects_cli import ingest_objects
 from ledger.console import (
     JsonOption,
     KeyOption,
@@ -47,6 +48,7 @@ ingest_app = typer.Typer(no_args_is_help=True, help="Bring decision events in.")
 def register(program: typer.Typer) -> None:
     """Mount these commands on the program."""
     ingest_app.command("http")(ingest_http)
+    ingest_app.command("objects")(ingest_objects)
     ingest_app.command("check")(ingest_check)
     program.add_typer(ingest_app, name="ingest")
     program.add_typer(letters_app, name="deadletters")

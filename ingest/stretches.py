@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from ingest import rows
 from ingest.chunk import Chunk
-from ingest.decoded import Adapter, Decoded, HeaderAdapter, Headers, Limits
+from ingest.decoded import Adapter, Decoded, HeaderAdapter, Headers, Limits, Verdict
 from ingest.masking import mask_payload, mask_value
 from ledger.events import ARROW_SCHEMA
 from ledger.sealing.batch import ACCEPTED, IGNORED, REJECTED, SetAside, Stretch
@@ -58,11 +58,26 @@ def stretch_of(chunk: Chunk, decoded: Decoded, limits: Limits) -> Stretch:
         prefix=chunk.prefix,
         prefix_at=chunk.prefix_at,
         digests=chunk.digests,
+        objects=chunk.objects,
     )
 
 
 def decoded_chunk(adapter: Adapter, chunk: Chunk, limits: Limits, now: datetime) -> Decoded:
     """What an adapter makes of a chunk; one that reads headers gets them too."""
+    decoded = _decoded(adapter, chunk, limits, now)
+    if not chunk.faults:
+        return decoded
+    sound = ~np.isin(decoded.message, list(chunk.faults))
+    return Decoded(
+        decoded.events.filter(pa.array(sound)),
+        decoded.message[sound],
+        [one for one in decoded.rejected if one.message not in chunk.faults]
+        + [Verdict(at, reason) for at, reason in chunk.faults.items()],
+        [one for one in decoded.ignored if one.message not in chunk.faults],
+    )
+
+
+def _decoded(adapter: Adapter, chunk: Chunk, limits: Limits, now: datetime) -> Decoded:
     if chunk.headers is not None and isinstance(adapter, HeaderAdapter) and adapter.headers:
         return adapter.decode_with(chunk.values, chunk.headers, limits, now)
     return adapter.decode(chunk.values, limits, now)

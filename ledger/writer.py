@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -32,7 +32,7 @@ from ledger.format.manifest import (
     sign_entry,
 )
 from ledger.format.state import LiveFile, LogState, Position, Removed
-from ledger.log.commit_log import Log
+from ledger.log.commit_log import Log, SealedEntries
 from ledger.log.retention_classes import DEFAULT_CLASSES, Classes, classes_in_force
 from ledger.log.signing import SigningKey
 from ledger.sealing.batch import REJECTED, SetAside, Stretch
@@ -117,6 +117,14 @@ class Writer:
         with self._lock:
             self.refresh()
             return self.state.position(key)
+
+    def entries(self) -> Iterator[bytes]:
+        """The log's entries as it is now, each read when it is asked for."""
+        with self._lock:
+            self.refresh()
+            size = self.log.size
+            # As it is read, one bundle after another: the newest is not in memory.
+            return iter(SealedEntries(self.store, self.log.commits.tree, size, []))
 
     def classes(self) -> Classes:
         """The retention classes in force. Raises DamageError where they cannot be read."""

@@ -13,7 +13,7 @@ import orjson
 import pyarrow as pa
 
 from ledger.events import ARROW_SCHEMA
-from ledger.format.manifest import OffsetKey
+from ledger.format.manifest import ObjectRange, OffsetKey
 from ledger.log.signing import SigningKey, create_key
 from ledger.sealing.batch import ACCEPTED, SetAside, Stretch
 from ledger.storage.local_store import LocalStore
@@ -97,3 +97,15 @@ def stretch(
         message=np.repeat(np.arange(len(parts), dtype=np.int64), [len(m) for m in parts]),
         aside=aside or {},
     )
+
+
+def object_range(key: str, start: int, to: int, *, end: bool = True, etag: str = "a") -> ObjectRange:
+    """Records of one version of an object."""
+    return ObjectRange(key=key, etag=etag, from_=start, to=to, end=end)
+
+
+def of_objects(start: int, messages: int, *objects: ObjectRange) -> Stretch:
+    """One message per record of these objects, of the stream `trail`."""
+    made = stretch([row(start + at) for at in range(messages)], start, OffsetKey("objects:trail"))
+    made.objects = objects
+    return made

@@ -3,9 +3,6 @@
 Create is a PUT with `If-None-Match: *`, replace a PUT with `If-Match` (RFC 9110, 13.1): the
 bucket decides who wins. Conditional writes are sent once: were a lost answer retried below us,
 our own first write would look like somebody else's. Reads, listings and deletes are retried.
-
-Credentials, region and endpoint come from the environment (AWS_ACCESS_KEY_ID,
-AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL, ...) as obstore reads it, unless given.
 """
 
 from __future__ import annotations
@@ -13,29 +10,19 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
-from obstore.store import S3Store
 
-from ledger.errors import OutcomeUnknown, OutsideError, UsageError
+from ledger.errors import OutcomeUnknown, OutsideError
 from ledger.storage.limits import check_read_size, check_write_size, checked_path, checked_prefix
-from ledger.storage.s3_address import bucket_and_prefix, endpoint_of_environment, is_loopback_http
+from ledger.storage.s3_address import bucket_and_prefix
+from ledger.storage.s3_client import REQUEST_TIMEOUT_SECONDS, s3_client
 from ledger.storage.s3_errors import is_missing_bucket, read_failure, write_failure
 from ledger.storage.store import StoredFile
 
-if TYPE_CHECKING:
-    # obstore has these names for type checkers only.
-    from obstore.store import ClientConfig, RetryConfig, S3Config
-
-REQUEST_TIMEOUT_SECONDS = 120.0
-"""How long one request may take, a large segment on a slow line included."""
-CONNECT_TIMEOUT_SECONDS = 5.0
-READ_RETRIES = 5
-READ_RETRY_SECONDS = 30.0
 CREATE_ATTEMPTS = 5
 """How often a create is sent anew after a conflict that left no object behind."""
 REPLACE_ATTEMPTS = 16
@@ -70,34 +57,14 @@ class ObjectStore:
     ) -> None:
         bucket, prefix = bucket_and_prefix(url)
         self.url = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
-        config: S3Config = {"conditional_put": "etag", "disable_bulk_delete": True}
-        endpoint = endpoint or endpoint_of_environment()
-        if endpoint is not None:
-            # This key wins over the environment: the endpoint that is checked is the one that is used.
-            config["aws_endpoint_url_s3"] = endpoint
+        config: dict[str, Any] = {"conditional_put": "etag", "disable_bulk_delete": True}
         if region is not None:
             config["region"] = region
-        client: ClientConfig = {
-            "allow_http": is_loopback_http(endpoint),
-            "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_SECONDS),
-            "timeout": timedelta(seconds=request_timeout_seconds),
-        }
-
-        def client_with(retry: RetryConfig) -> S3Store:
-            try:
-                return S3Store(
-                    bucket, prefix=prefix or None, config=config, client_options=client, retry_config=retry
-                )
-            except (BaseError, ValueError) as error:
-                raise UsageError(
-                    f"The settings for {self.url} are unusable: {str(error).splitlines()[0]}.",
-                    "Correct the AWS_... variables of the environment.",
-                ) from error
-
-        self._retrying = client_with(
-            {"max_retries": READ_RETRIES, "retry_timeout": timedelta(seconds=READ_RETRY_SECONDS)}
-        )
-        self._once = client_with({"max_retries": 0})
+        own: dict[str, Any] = {
+            "endpoint": endpoint, "request_timeout_seconds": request_timeout_seconds, "config": config,
+        }  # fmt: skip
+        self._retrying = s3_client(bucket, prefix, **own)
+        self._once = s3_client(bucket, prefix, retries=0, **own)
         self._refuses_overwrite = False
 
     def read(self, path: str) -> bytes | None:

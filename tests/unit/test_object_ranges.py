@@ -10,28 +10,14 @@ from ledger.format.manifest import (
     Append,
     InvalidEntry,
     ObjectRange,
-    OffsetKey,
     OffsetsRow,
     entry_bytes,
     parse_entry,
 )
-from ledger.sealing.batch import Stretch
 from ledger.sealing.sealed_files import fits_an_entry, offsets_rows
 from ledger.storage.local_store import LocalStore
 from ledger.verify.verification import verify
-from tests.making import Made, make_ledger, row, stretch
-
-TRAIL = OffsetKey("objects:trail")
-
-
-def part(key: str, start: int, to: int, *, end: bool = True, etag: str = "a") -> ObjectRange:
-    return ObjectRange(key=key, etag=etag, from_=start, to=to, end=end)
-
-
-def of_objects(start: int, messages: int, *objects: ObjectRange) -> Stretch:
-    made = stretch([row(start + at) for at in range(messages)], start, TRAIL)
-    made.objects = objects
-    return made
+from tests.making import Made, make_ledger, object_range, of_objects
 
 
 @pytest.fixture
@@ -40,7 +26,13 @@ def made(tmp_path: Path) -> Made:
 
 
 def test_the_entry_names_each_object_and_reads_back_the_same(made: Made) -> None:
-    batch = of_objects(0, 3, part("x/1.json.gz", 0, 2), part("x/empty", 2, 2), part("x/2", 2, 3, end=False))
+    batch = of_objects(
+        0,
+        3,
+        object_range("x/1.json.gz", 0, 2),
+        object_range("x/empty", 2, 2),
+        object_range("x/2", 2, 3, end=False),
+    )
     (entry,) = made.writer().commit([batch]).entries
     assert entry.offsets[0].objects == list(batch.objects or ())
     again = parse_entry(entry_bytes(entry))
@@ -51,11 +43,11 @@ def test_the_entry_names_each_object_and_reads_back_the_same(made: Made) -> None
 @pytest.mark.parametrize(
     ("objects", "why"),
     [
-        ([part("a", 1, 3)], "do not follow"),
-        ([part("a", 0, 2), part("b", 1, 3)], "do not follow"),
-        ([part("a", 0, 2)], "account for records up to 2, not 3"),
-        ([part("a", 0, 4)], "account for records up to 4, not 3"),
-        ([part("a", 0, 3), part("b", 3, 2)], "do not follow"),
+        ([object_range("a", 1, 3)], "do not follow"),
+        ([object_range("a", 0, 2), object_range("b", 1, 3)], "do not follow"),
+        ([object_range("a", 0, 2)], "account for records up to 2, not 3"),
+        ([object_range("a", 0, 4)], "account for records up to 4, not 3"),
+        ([object_range("a", 0, 3), object_range("b", 3, 2)], "do not follow"),
         ([], "account for records up to 0, not 3"),
     ],
 )
@@ -72,32 +64,44 @@ def test_entries_without_objects_are_written_as_before() -> None:
 
 
 def test_a_stretch_is_cut_inside_an_object_and_beside_an_empty_one() -> None:
-    whole = of_objects(10, 5, part("a", 10, 12), part("empty", 12, 12), part("b", 12, 15))
+    whole = of_objects(
+        10, 5, object_range("a", 10, 12), object_range("empty", 12, 12), object_range("b", 12, 15)
+    )
     first, second = whole.divide(3)
-    assert first.objects == [part("a", 10, 12), part("empty", 12, 12), part("b", 12, 13, end=False)]
-    assert second.objects == [part("b", 13, 15)]
+    assert first.objects == [
+        object_range("a", 10, 12),
+        object_range("empty", 12, 12),
+        object_range("b", 12, 13, end=False),
+    ]
+    assert second.objects == [object_range("b", 13, 15)]
     first, second = whole.divide(2)
-    assert first.objects == [part("a", 10, 12)]
-    assert second.objects == [part("empty", 12, 12), part("b", 12, 15)]
+    assert first.objects == [object_range("a", 10, 12)]
+    assert second.objects == [object_range("empty", 12, 12), object_range("b", 12, 15)]
 
 
 def test_one_object_in_neighbouring_stretches_is_one_range() -> None:
     rows = offsets_rows(
-        [of_objects(0, 2, part("a", 0, 2, end=False)), of_objects(2, 2, part("a", 2, 3), part("b", 3, 4))]
+        [
+            of_objects(0, 2, object_range("a", 0, 2, end=False)),
+            of_objects(2, 2, object_range("a", 2, 3), object_range("b", 3, 4)),
+        ]
     )
-    assert rows[0].objects == [part("a", 0, 3), part("b", 3, 4)]
+    assert rows[0].objects == [object_range("a", 0, 3), object_range("b", 3, 4)]
 
 
 def test_another_version_of_an_object_is_another_range() -> None:
     rows = offsets_rows(
-        [of_objects(0, 1, part("a", 0, 1, end=False)), of_objects(1, 1, part("a", 1, 2, etag="b"))]
+        [
+            of_objects(0, 1, object_range("a", 0, 1, end=False)),
+            of_objects(1, 1, object_range("a", 1, 2, etag="b")),
+        ]
     )
-    assert rows[0].objects == [part("a", 0, 1, end=False), part("a", 1, 2, etag="b")]
+    assert rows[0].objects == [object_range("a", 0, 1, end=False), object_range("a", 1, 2, etag="b")]
 
 
 def test_long_names_are_spread_over_entries(made: Made) -> None:
     names = [f"{number:03}/{'k' * 900}" for number in range(120)]
-    batch = [of_objects(at, 1, part(name, at, at + 1)) for at, name in enumerate(names)]
+    batch = [of_objects(at, 1, object_range(name, at, at + 1)) for at, name in enumerate(names)]
     assert not fits_an_entry(batch)
     entries = made.writer().commit(batch).entries
     assert len(entries) > 1
@@ -107,8 +111,8 @@ def test_long_names_are_spread_over_entries(made: Made) -> None:
 
 def test_verification_lists_an_object_that_was_sealed_with_other_content(made: Made) -> None:
     writer = made.writer()
-    writer.commit([of_objects(0, 1, part("a", 0, 1), part("b", 1, 1))])
-    writer.commit([of_objects(1, 1, part("a", 1, 2, etag="b"))])
+    writer.commit([of_objects(0, 1, object_range("a", 0, 1), object_range("b", 1, 1))])
+    writer.commit([of_objects(1, 1, object_range("a", 1, 2, etag="b"))])
     report = verify(LocalStore(made.folder))
     assert report.ok
     assert [(f.kind, f.index) for f in report.listed] == [("object-rewritten", 2)]

@@ -136,7 +136,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     # No test waits for the jitter between attempts.
     monkeypatch.setattr("ledger.storage.object_store.BACKOFF_SECONDS", 0.0)
-    monkeypatch.setattr("ledger.storage.object_store.READ_RETRIES", 0)
+    monkeypatch.setattr("ledger.storage.s3_client.READ_RETRIES", 0)
     server = Service()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -367,7 +367,7 @@ def test_a_missing_bucket_is_not_an_empty_ledger(store: ObjectStore, service: Se
 
 
 def test_a_failed_read_is_tried_again(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ledger.storage.object_store.READ_RETRIES", 1)
+    monkeypatch.setattr("ledger.storage.s3_client.READ_RETRIES", 1)
     store = ObjectStore("s3://bucket", endpoint=service.endpoint)
     service.objects["a"] = b"x"
     service.script = lambda service, method, path: 503 if len(service.requests) == 1 else None

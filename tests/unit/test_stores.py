@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import threading
-import urllib.request
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from ledger.errors import UsageError
 from ledger.storage.local_store import LOCK_SUFFIX, LocalStore
 from ledger.storage.object_store import ObjectStore
 from ledger.storage.store import Store
 from ledger.storage.stores import open_store
+from tests.buckets import Bucket, s3_service
 from tests.simulated_store import SimulatedStore
 
 UNUSABLE_PATHS = [
@@ -40,13 +38,8 @@ UNUSABLE_PATHS = [
 
 @pytest.fixture(scope="module")
 def s3_endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    try:
-        yield f"http://{host}:{port}"
-    finally:
-        server.stop()
+    with s3_service() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(params=["local", "simulated", "s3"])
@@ -56,10 +49,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     if request.param == "simulated":
         return SimulatedStore()
     endpoint: str = request.getfixturevalue("s3_endpoint")
-    bucket = f"bucket-{uuid.uuid4().hex}"
-    make = urllib.request.Request(f"{endpoint}/{bucket}", method="PUT")  # noqa: S310 - loopback, made above
-    with urllib.request.urlopen(make):  # noqa: S310 - as above
-        pass
+    bucket = Bucket(endpoint).name
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
