@@ -1,4 +1,4 @@
-"""Commands that bring events in: ingest file, ingest kafka, ingest http, ingest objects, ingest check."""
+"""Commands that bring events in, those of files and Kafka, and where the others are mounted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ingest.ingestion import (
     worker_name,
 )
 from ingest.letters_cli import letters_app
-from ingest.objects_cli import ingest_objects
+from ingest.objects_cli import ingest_digests, ingest_objects
 from ledger.console import (
     JsonOption,
     KeyOption,
@@ -49,6 +49,7 @@ def register(program: typer.Typer) -> None:
     """Mount these commands on the program."""
     ingest_app.command("http")(ingest_http)
     ingest_app.command("objects")(ingest_objects)
+    ingest_app.command("digests")(ingest_digests)
     ingest_app.command("check")(ingest_check)
     program.add_typer(ingest_app, name="ingest")
     program.add_typer(letters_app, name="deadletters")

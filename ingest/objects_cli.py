@@ -1,8 +1,10 @@
-"""The command that seals what lies in a bucket or folder."""
+"""The commands about what lies in a bucket or folder: seal it, and check it against CloudTrail's digests."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -19,11 +21,10 @@ from ingest.ingestion import (
     ingested,
     open_writer,
 )
-from ledger.console import JsonOption, KeyOption, LedgerOption, MetersOption
+from ledger.console import JsonOption, KeyOption, LedgerOption, MetersOption, VkeyOption, answer, open_ledger
 from ledger.errors import UsageError
 
 STREAM_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
-DIGESTS_FOLDER: Final = "CloudTrail-Digest"
 
 PlaceArgument = Annotated[str, typer.Argument(metavar="PLACE", help="s3://bucket/prefix, or a folder.")]
 StreamOption = Annotated[str, typer.Option("--as", help="The stream's name in the ledger: keep it.")]
@@ -59,6 +60,7 @@ def ingest_objects(
     from ingest.sources.objects.places import place_at
     from ingest.sources.objects.sealed_objects import SealedObjects
     from ingest.sources.objects.source import ObjectSource
+    from ingest.sources.objects.trail_digests import is_digest
     from ledger.format.manifest import OffsetKey
 
     settings = read_intake(intake, checked_name(as_name))
@@ -76,7 +78,7 @@ def ingest_objects(
         position,
         lambda of: SealedObjects.of_log(writer.entries(), of),
         follow=follow,
-        wanted=lambda name: DIGESTS_FOLDER not in name.split("/"),
+        wanted=lambda name: not is_digest(name),
         limits=settings.limits,
     )
     ingested(
@@ -88,6 +90,56 @@ def ingest_objects(
         as_json=as_json,
         listen=listen,
     )
+
+
+def ingest_digests(
+    place: PlaceArgument,
+    as_name: StreamOption,
+    keys: Annotated[
+        Path, typer.Option("--keys", help="What `aws cloudtrail list-public-keys` prints, in a file.")
+    ],
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="DAY", help="Leave out folders of earlier days.")
+    ] = None,
+    client_config: ClientOption = None,
+    ledger: LedgerOption = None,
+    vkey: VkeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check CloudTrail's signed digests: every log they list is there, unchanged and sealed; else exit 1.
+
+    Example: decision-ledger ingest digests s3://trail-logs/AWSLogs --as trail --keys keys.json
+    """
+    from ingest.sources.objects.places import place_at
+    from ingest.sources.objects.sealed_objects import SealedObjects
+    from ingest.sources.objects.trail_digests import check_digests, read_keys
+    from ledger.format.manifest import OBJECTS_PREFIX, OffsetKey
+
+    try:
+        known = read_keys(keys.read_bytes())
+        day = None if since is None else date.fromisoformat(since)
+    except OSError as error:
+        raise UsageError(f"{keys} cannot be read: {error.strerror}.", "Correct --keys.") from None
+    except ValueError:
+        raise UsageError(f"{since!r} is no day.", "Write --since 2026-11-01.") from None
+    found = place_at(place, client_settings(client_config))
+    key = OffsetKey(f"{OBJECTS_PREFIX}{checked_name(as_name)}")
+    with open_ledger(ledger, vkey) as opened:
+        sealed = SealedObjects.of_log(opened.sealed.entries, key)
+    report = check_digests(found, found.everything() if day is None else found.since(day), known, sealed)
+    lines = [f"{one.kind:<11} {one.key}: {one.message}" for one in report.findings]
+    told = sum(report.counts.values()) - len(report.findings)
+    if told:
+        lines.append(f"and {told:,} more")
+    summary = (
+        f"{report.digests:,} digests from {report.first or 'never'} to {report.last or 'never'}, "
+        f"{report.signed:,} signed by AWS; {report.logs:,} logs are listed, {report.sealed:,} are sealed."
+    )
+    answer({"ok": report.ok, **asdict(report)}, "\n".join([*lines, summary]), as_json)
+    if not report.digests:
+        raise UsageError(f"There are no digests in {place}.", "Name the prefix that holds AWSLogs.")
+    if not report.ok:
+        raise typer.Exit(1)
 
 
 def checked_name(name: str) -> str:

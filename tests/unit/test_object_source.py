@@ -20,6 +20,7 @@ from ingest.sources.objects import chunking
 from ingest.sources.objects.places import ends_before, place_at
 from ingest.sources.objects.sealed_objects import SealedObjects
 from ingest.sources.objects.source import ObjectSource
+from ingest.sources.objects.trail_digests import is_digest
 from ledger.errors import OutsideError, UsageError
 from ledger.format.manifest import OffsetKey, parse_entry
 from ledger.reader import Ledger
@@ -217,8 +218,7 @@ def test_digest_files_and_the_marks_of_folders_are_left_alone(made: Made, place:
     place.put("AWSLogs/mark", b"")
     place.put("AWSLogs/1/CloudTrail-Digest/eu/2026/11/23/d.json.gz", gzip.compress(b'{"logFiles":[]}'))
     place.put("AWSLogs/1/CloudTrail/eu/2026/11/23/a.json.gz", trail_file(records(0, 1)))
-    wanted = lambda key: "CloudTrail-Digest" not in key  # noqa: E731
-    totals = ingest(made, place, wanted=wanted)
+    totals = ingest(made, place, wanted=lambda key: not is_digest(key))
     assert (totals.accepted, totals.rejected) == (1, 0)
 
 

@@ -98,6 +98,13 @@ def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
     response = folder / "response.yml"
     response.write_text(json.dumps({"response": {"signals": EVIL, EVIL: EVIL}}))
     (folder / "other").mkdir()
+    trail = folder / "trail"
+    evil_digest = trail / "CloudTrail-Digest" / EVIL.replace("\n", "").replace("/", "")
+    evil_digest.mkdir(parents=True)
+    (evil_digest / "x.json").write_text(json.dumps({"digestEndTime": EVIL}))
+    (trail / EVIL.replace("\n", "").replace("/", "")).write_text(json.dumps({"Records": [{EVIL: EVIL}, 1]}))
+    trail_keys = folder / "keys.json"
+    trail_keys.write_text('{"PublicKeyList": []}')
     return {
         "init": ["init", "--origin", "other.example/x", "--ledger", str(folder / "other" / "l")],
         "status": ["status", *url],
@@ -188,6 +195,17 @@ def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
         "issuer scenario run": ["issuer", "scenario", "run", EVIL, "--out", str(folder / EVIL)],
         "issuer rotate": ["issuer", "rotate", "--purpose", EVIL, "--state", str(folder)],
         "exceptions check": ["exceptions", "check", str(registered)],
+        "ingest objects": ["ingest", "objects", str(trail), "--as", "trail", *url],
+        "ingest digests": [
+            "ingest",
+            "digests",
+            str(trail),
+            "--as",
+            "trail",
+            "--keys",
+            str(trail_keys),
+            *url,
+        ],
         "ingest check": ["ingest", "check", str(sample)],
         "ingest file": ["ingest", "file", str(sample), *url],
         "deadletters list": ["deadletters", "list", *url],

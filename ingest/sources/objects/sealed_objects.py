@@ -50,9 +50,13 @@ class SealedObjects:
         known = self._versions.get(_digest(key, etag), 0)
         return None if known == _ENDED else known
 
+    def is_known(self, key: str) -> bool:
+        """Whether any version of it is known."""
+        return _digest(key) in self._keys
+
     def is_rewritten(self, key: str, etag: str) -> bool:
         """Whether the object is known, and this version of it is not."""
-        return _digest(key) in self._keys and _digest(key, etag) not in self._versions
+        return self.is_known(key) and _digest(key, etag) not in self._versions
 
 
 def _digest(*names: str) -> bytes:
