@@ -38,6 +38,7 @@ from ledger.format.plain_text import plain_lines
 
 if TYPE_CHECKING:
     from ingest.pipeline import Totals
+    from ledger.reader import Ledger
 
 PLANTED = ("shared-identity", "credential-theft", "delegated-abuse")
 """What goes wrong in the demo's day."""
@@ -174,11 +175,25 @@ def blind_spots(kinds: Collection[str], fields: Collection[str]) -> dict[str, li
     }
 
 
+def gaps(opened: Ledger, at: int | None) -> list[dict[str, Any]]:
+    """Of each source what is missing, provably and by estimate."""
+    from detections.day_answers import answers_of
+    from detections.metrics.gaps import Gaps
+    from detections.metrics.kept_days import user_days
+
+    kept = user_days(opened) if at in (None, opened.size) else None
+    answers = answers_of(opened, at, kept)
+    found = Gaps(answers).between()
+    answers.flush()
+    return [found[source].as_json() for source in sorted(found)]
+
+
 class Between:
     """What one package's commands need of another: they never import each other."""
 
     sealed_in_passing = staticmethod(sealed_in_passing)
     blind_spots = staticmethod(blind_spots)
+    gaps = staticmethod(gaps)
 
 
 class Demo:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -99,15 +99,25 @@ def init(
 
 
 def status(
-    at: AtOption = None, vkey: VkeyOption = None, ledger: LedgerOption = None, as_json: JsonOption = False
+    context: typer.Context,
+    at: AtOption = None,
+    gaps: Annotated[
+        bool, typer.Option("--gaps", help="Also what is missing of each source, provably or by estimate.")
+    ] = False,
+    vkey: VkeyOption = None,
+    ledger: LedgerOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Head, events, segments, lag, last commit, dead letters.
 
-    Example: decision-ledger status
+    Example: decision-ledger status --gaps
     """
     with open_ledger(ledger, vkey) as opened:
         value = opened.status(at)
         value["lag"] = opened.lag()
+        if gaps:
+            value["gaps"] = context.find_root().obj.gaps(opened, at)
+            value["lost"] = opened.lost(at)
     lines = [
         f"ledger        {value['ledger']}",
         f"origin        {value['origin']}",
@@ -126,7 +136,25 @@ def status(
         f"lag           {plain(row['topic'])}/{row['partition']} {row['lag']:,} (seen {row['seen']})"
         for row in value["lag"]
     ]
+    lines += [f"missing       {plain(row['source'])} {_gap(row)}" for row in value.get("gaps", ())]
+    lines += [
+        f"lost          {plain(row['topic'])}/{row['partition']} {row['lost']:,} removed unread by the broker"
+        for row in value.get("lost", ())
+    ]
     answer(value, "\n".join(lines), as_json)
+
+
+def _gap(row: Mapping[str, Any]) -> str:
+    """What is missing of a source, in words."""
+    if row["provable"] is None and row["estimated"] is None:
+        return "cannot be told: no numbers and no heartbeats"
+    told = []
+    if row["provable"] is not None:
+        told.append(f"{row['provable']:,} provably")
+    if row["estimated"] is not None:
+        told.append(f"about {row['estimated']:,} by estimate")
+    how = f" ({'; '.join(row['by'])})" if row["by"] else ""
+    return f"{', '.join(told)}{how}"
 
 
 def sql(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from ledger.defaults import MAX_TRACE_EVENTS
 from ledger.errors import DamageError, UsageError
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from ledger.query.trace_nodes import Trace
     from ledger.storage.remote_files import RemoteFiles
     from ledger.verify.verification import Report
+
+
+_SOME_LOST: Final = b'"lost":[['
 
 
 class Ledger:
@@ -193,6 +196,11 @@ class Ledger:
         return query
 
     @property
+    def whole(self) -> bool:
+        """Whether the rows of all tenants are there for SQL."""
+        return self._tenants is None
+
+    @property
     def derived_folder(self) -> Path | None:
         """Where this user keeps what is derived from all of the ledger; None where nothing is to be kept."""
         return None if self._pins is None or self._tenants is not None else cache_folder(self.store.url)
@@ -258,6 +266,21 @@ class Ledger:
     def lag(self) -> list[dict[str, Any]]:
         """Messages that running workers last saw between them and the end, by topic and partition."""
         return noted_lag(self.store)
+
+    def lost(self, at: int | None = None) -> list[dict[str, Any]]:
+        """By topic and partition, messages that a broker removed before they were read."""
+        counts: dict[tuple[str, int], int] = {}
+        for index in range(at or self.size):
+            data = self.sealed.entries[index]
+            if _SOME_LOST in data:
+                for row in getattr(parse_entry(data), "offsets", ()):
+                    key = (row.topic, row.partition)
+                    counts[key] = counts.get(key, 0) + sum(end - start for start, end in row.lost)
+        return [
+            {"topic": topic, "partition": partition, "lost": n}
+            for (topic, partition), n in sorted(counts.items())
+            if n
+        ]
 
     def close(self) -> None:
         """Free the query engine."""

@@ -10,7 +10,7 @@ from dashboard.answers.activity import by_source
 from dashboard.statements import Reading
 from detections.clocks import Clocks
 from detections.day_answers import answers_of
-from detections.metrics.by_day import SEQUENCES
+from detections.metrics.gaps import Gap, Gaps
 from detections.sealed_log import SealedLog
 from ledger.format.manifest import Append, Config
 
@@ -37,12 +37,15 @@ def head(reading: Reading) -> dict[str, Any]:
 
 
 def completeness(reading: Reading) -> dict[str, Any]:
-    """By source what is missing by its own numbers; by partition how far it was read, and what was lost."""
+    """By source what is missing, provably and by estimate; by partition how far it was read, and lost."""
     reading.viewer.require(Right.INTEGRITY)
     sources = by_source(reading)
-    missing = _missing(reading)
+    gaps = _gaps(reading)
     for row in sources:
-        row["missing"] = missing.get(row["source"])
+        gap = gaps.get(row["source"])
+        row["missing"] = None if gap is None else gap.provable
+        row["estimated"] = None if gap is None else gap.estimated
+        row["by"] = [] if gap is None else gap.by
         row["provable"] = _provable(row["numbered"], row["events"], reading.viewer)
     clocks = Clocks()
     lost: dict[tuple[str, int], int] = {}
@@ -72,12 +75,11 @@ def completeness(reading: Reading) -> dict[str, Any]:
     }
 
 
-def _missing(reading: Reading) -> dict[str, int]:
-    """By source: numbers that were not seen. A source numbers the events of all tenants in one line."""
+def _gaps(reading: Reading) -> dict[str, Gap]:
+    """By source what is missing. A source numbers the events of all tenants in one line."""
     if reading.viewer.tenants is not None:
         return {}
-    found = answers_of(reading.ledger, reading.size, reading.days).items(SEQUENCES)
-    return {row["source"]: row["missing"] for row in found}
+    return Gaps(answers_of(reading.ledger, reading.size, reading.days)).between()
 
 
 def _provable(numbered: int, events: int, viewer: Viewer) -> str:

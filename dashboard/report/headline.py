@@ -29,7 +29,7 @@ def _gaps(report: Mapping[str, Any]) -> str | None:
         worst = max(short, key=lambda one: (one["missing"], one["source"]))
         more = f", and {len(short) - 1} other source(s) have gaps" if len(short) > 1 else ""
         return (
-            f"{worst['missing']:,} event(s) of {worst['source']} are missing by its own numbers{more};"
+            f"{worst['missing']:,} event(s) of {worst['source']} are provably missing{more};"
             f" the platform team must act (n = {worst['events']:,} that arrived)."
         )
     silent = [one for one in report["sources"] if one["silences"]]

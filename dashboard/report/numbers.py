@@ -19,9 +19,10 @@ from dashboard.report.week import Basis, basis_of
 from detections.access_review import exceptions_at
 from detections.alerting.standing import alerts_of, stands
 from detections.configs.timeline import Timeline
-from detections.gaps import missing_by_source
 from detections.metric_catalogue import BY_NAME
-from detections.metrics.figures import Choice, Figure, figures
+from detections.metrics.by_day import Answers
+from detections.metrics.figures import Choice, Figure, figures, settings_of
+from detections.metrics.gaps import Gap, Gaps
 from detections.metrics.kept_days import KeptDays
 from detections.metrics.periods import Period, before
 from detections.sealed_log import SealedLog
@@ -77,7 +78,10 @@ def weekly(ledger: Ledger, basis: Basis) -> dict[str, Any]:
     exceptions = [one for one in exceptions_at(ledger, week.end, at=size)
                   if one["state"] == "active" or one["overdue"]]  # fmt: skip
     denied = _rows(ledger, size, _DENIED, week)
-    sources = _sources(ledger, size, week, alerts, _completeness(ledger, week, size, timeline, counted))
+    complete = _completeness(ledger, week, size, timeline, counted)
+    gaps = Gaps(Answers(ledger, size, settings_of(timeline), kept=counted))
+    missing = gaps.between(week.start.date(), week.end.date())
+    sources = _sources(ledger, size, week, alerts, complete, gaps=missing)
     report: dict[str, Any] = {
         "format": FORMAT,
         "week": {"name": week.name, "start": instant(week.start), "end": instant(week.end)},
@@ -178,8 +182,9 @@ def _sources(
     week: Period,
     alerts: Iterable[Mapping[str, Any]],
     complete: Mapping[str, Figure],
+    *,
+    gaps: Mapping[str, Gap],
 ) -> list[dict[str, Any]]:
-    missing = missing_by_source(ledger.query(size), week.start, week.end)
     silences: dict[str, int] = defaultdict(int)
     for one in alerts:
         if one["rule_id"] == "silent-source" and stands(one) and week.start <= one["first_seen"] < week.end:
@@ -193,7 +198,9 @@ def _sources(
         row["complete"] = 0 if figure is None or figure.numerator is None else int(figure.numerator)
         row["owing"] = 0 if figure is None or figure.denominator is None else int(figure.denominator)
         # Without numbers in its events nothing can be said to be missing, nor that nothing is.
-        row["missing"] = missing.get(row["source"])
+        gap = gaps.get(row["source"])
+        row["missing"] = None if gap is None else gap.provable
+        row["estimated"] = None if gap is None else gap.estimated
         row["silences"] = silences[row["source"]]
     return sorted(found, key=lambda row: row["source"])
 

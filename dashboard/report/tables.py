@@ -85,7 +85,8 @@ TABLES: Final = (
         Column("source", "source"), Column("events", "events", "count"),
         Column("first_seen", "first", "time"), Column("last_seen", "last", "time"),
         Column("complete", "with full context", "count"), Column("owing", "that owe it", "count"),
-        Column("missing", "missing by their numbers", "count"),
+        Column("missing", "provably missing", "count"),
+        Column("estimated", "missing, estimated", "count"),
         Column("silences", "alerts of silence", "count"),
     )),
     Table("restated", "Last week, restated", "Nothing that came late changed last week's figures.", (

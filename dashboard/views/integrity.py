@@ -90,6 +90,8 @@ def _completeness() -> None:
             "source": lambda row: row["source"],
             "events": lambda row: row["events"],
             "missing": lambda row: "not provable" if row["missing"] is None else f"{row['missing']:,}",
+            "estimated": lambda row: "-" if row["estimated"] is None else f"about {row['estimated']:,}",
+            "found by": lambda row: "; ".join(row["by"]),
             "provable": lambda row: row["provable"],
             "first": lambda row: moment(row["first_seen"]),
             "last": lambda row: moment(row["last_seen"]),

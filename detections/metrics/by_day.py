@@ -33,7 +33,8 @@ SCOPES: Final = "scopes"
 UNJOINED: Final = (ACTIVITY, IDENTITIES, SCOPES)
 """Statements whose every row is about one tenant, and made of that tenant's rows alone."""
 SEQUENCES: Final = "sequences"
-STATEMENTS: Final = (*UNJOINED, SEQUENCES, SIGNALS, *(metric.name for metric in METRICS))
+EMITTERS: Final = "emitters"
+STATEMENTS: Final = (*UNJOINED, SEQUENCES, EMITTERS, SIGNALS, *(metric.name for metric in METRICS))
 ONLY_KINDS: Final = {"exception-half-life": "exception", SIGNALS: "signal"}
 """Statements that read rows of one kind: days without any are not asked about."""
 IN_ALL: Final = "-- In all\n"
@@ -113,6 +114,10 @@ class Answers:
             name, text, {**only, "first": span[0], "last": span[1]}
         ).to_pylist()
         return found
+
+    def over(self, name: str, text: str, given: Mapping[str, Any]) -> pa.Table:
+        """What `text` says over `{rows}`, the rows of a statement, with the parameters `given`."""
+        return self._summed(name, text, given)
 
     def fill(self) -> Iterator[None]:
         """Work out and keep what is not kept yet, a stretch of days with each step."""

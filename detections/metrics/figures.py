@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from statistics import median
 from typing import Any, Final
 
@@ -15,12 +15,14 @@ import pyarrow as pa
 from detections.configs.timeline import Timeline
 from detections.metric_catalogue import METRICS, Metric
 from detections.metrics.by_day import Answers, literals
+from detections.metrics.gaps import Gap, Gaps
 from detections.metrics.kept_days import KeptDays
 from detections.metrics.periods import By, Period, period_of
 from ledger.format.manifest import instant
 from ledger.reader import Ledger
 
 DIMENSIONS: Final = ("tenant", "environment", "source")
+COMPLETENESS: Final = "decision-log-completeness"
 _COUNTED: Final = ("numerator", "denominator")
 
 
@@ -82,8 +84,36 @@ def figures(
         target = (targets or {}).get(metric.name, metric.target)
         for group, own in _groups(rows, choice.group):
             found += _with_changes(_figures(metric, own, periods, choice, group, target))
+    if ledger.whole and ask is None and _tells_gaps(choice):
+        _add_gaps([one for one in found if one.metric == COMPLETENESS], answers, choice)
     answers.flush()
     return found
+
+
+def _tells_gaps(choice: Choice) -> bool:
+    """Whether what is missing can be told: a source numbers the events of all tenants in one line."""
+    return choice.tenant is None and choice.environment is None and choice.group in (None, "source")
+
+
+def _add_gaps(found: Iterable[Figure], answers: Answers, choice: Choice) -> None:
+    """What is missing of the sources that each figure is about, beside it."""
+    gaps = Gaps(answers)
+    known: dict[tuple[date, date], dict[str, Gap]] = {}
+    for one in found:
+        if any(at.astimezone(UTC).time() != time.min for at in (one.start, one.end)):
+            continue  # numbers are looked at by UTC days
+        days = (one.start.date(), one.end.date())
+        if days not in known:
+            known[days] = gaps.between(*days)
+        wanted = one.group if choice.group == "source" else choice.source
+        own = [gap for gap in known[days].values() if wanted in (None, gap.source)]
+        one.details["missing"] = _total(gap.provable for gap in own)
+        one.details["missing_estimated"] = _total(gap.estimated for gap in own)
+
+
+def _total(counts: Iterable[int | None]) -> int | None:
+    told = [one for one in counts if one is not None]
+    return sum(told) if told else None
 
 
 def _rows(

@@ -191,7 +191,8 @@ def test_decision_log_completeness(tmp_path: Path) -> None:
     ])  # fmt: skip
     one = figure(made, "decision-log-completeness")
     assert (one.numerator, one.denominator) == (5, 8)  # a person's own decision owes nothing
-    assert one.details == {"grade_0": 4, "grade_1": 0, "grade_2": 0, "grade_3": 0, "grade_4": 1}
+    assert one.details == {"grade_0": 4, "grade_1": 0, "grade_2": 0, "grade_3": 0, "grade_4": 1,
+                           "missing": None, "missing_estimated": None}  # fmt: skip
 
 
 def test_security_adjusted_task_success(tmp_path: Path) -> None:

@@ -393,7 +393,7 @@ def test_the_commands(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[
     url = ["--ledger", str(made.folder)]
     shared.ledger = None
     assert run(decision_ledger.app, ["report", "weekly", "--out", out, *url]) == 0
-    assert "are missing by its own numbers" in capsys.readouterr().out.splitlines()[0]
+    assert "are provably missing" in capsys.readouterr().out.splitlines()[0]
     # A report is replaced as a whole; anything else is left alone.
     assert (
         run(
@@ -449,7 +449,7 @@ SHORT = {"source": "opa", "missing": 3, "events": 10, "silences": 0}
         ({"metrics": [SLIPPED], "exceptions": [OVERDUE]}, "1 exception is overdue, x1", "user:o must act"),
         ({"exceptions": [OVERDUE], "incidents": [CRITICAL]}, "A critical alert is", "unowned must act"),
         ({"incidents": [CRITICAL | {"state": "resolved"}]}, "Nothing needs action.", ""),
-        ({"incidents": [CRITICAL], "sources": [SHORT]}, "3 event(s) of opa are missing", "platform team"),
+        ({"incidents": [CRITICAL], "sources": [SHORT]}, "3 event(s) of opa are provably", "platform team"),
         ({"sources": [SHORT | {"missing": None}]}, "Nothing needs action.", ""),
         ({"window": {"lost_messages": 7}, "sources": [SHORT]}, "The broker removed 7", "platform team"),
     ],
