@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -22,8 +22,17 @@ from ledger.console import (
 from ledger.errors import UsageError
 
 if TYPE_CHECKING:
+    from detections.delivery.entry_topic import Record
     from ledger.reader import Ledger
 
+BootstrapOption = Annotated[
+    str | None, typer.Option("--bootstrap", help="HOST:PORT of a Kafka broker, several with commas.")
+]
+TopicOption = Annotated[str | None, typer.Option("--topic", help="A topic with one partition, of its own.")]
+FollowOption = Annotated[bool, typer.Option("--follow", help="Go on as entries are sealed.")]
+ClientOption = Annotated[
+    Path | None, typer.Option("--client-config", help="A TOML file of kafka-python settings: SASL, TLS.")
+]
 FOLLOW_SECONDS: Final = 1.0
 """How often a log is looked at that is followed."""
 LEFT_OUT: Final = (
@@ -51,11 +60,50 @@ def export_ocsf(
     history: Annotated[
         bool, typer.Option("--history", help="Every step of each alert, and not only the last.")
     ] = False,
+    bootstrap: BootstrapOption = None,
+    topic: TopicOption = None,
+    follow: FollowOption = False,
+    client_config: ClientOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Events and alerts in the classes of OCSF 1.3, one JSON object a line, oldest first.
+    """Events and alerts in the classes of OCSF 1.3: one JSON object a line, or the records of a Kafka topic.
 
     Example: decision-ledger export ocsf --class 2004 -o findings.jsonl
+    Example: decision-ledger export ocsf --bootstrap localhost:9092 --topic ocsf --follow
     """
+    from detections.delivery.ocsf import CLASS
+    from detections.delivery.ocsf_events import CLASS_OF
+
+    known = {CLASS, *CLASS_OF.values()}
+    wanted = set(classes or known)
+    if unknown := sorted(wanted - known):
+        raise UsageError(
+            f"Events are exported in no class {unknown[0]}.", f"Use {', '.join(map(str, sorted(known)))}."
+        )
+    if bootstrap is None and topic is None:
+        if follow or client_config is not None:
+            raise UsageError("What is followed goes to a topic.", "Give --bootstrap and --topic.")
+        _ocsf_lines(ledger, vkey, at, wanted, out, history=history)
+        return
+    if bootstrap is None or topic is None:
+        raise UsageError("A topic needs its broker.", "Give both --bootstrap and --topic.")
+    if out is not None or at is not None or history:
+        raise UsageError("A topic gets every step as it is sealed.", "Leave out --out, --at and --history.")
+    import orjson
+
+    from detections.delivery.ocsf_entries import of_entries
+
+    def records(opened: Ledger, first: int) -> Iterator[Record]:
+        for index, one in of_entries(opened, first, wanted):
+            yield index, orjson.dumps(one), [("class", str(one["class_uid"]).encode())]
+
+    _to_topic(ledger, vkey, bootstrap, topic, records, follow=follow, client=client_config, as_json=as_json)
+
+
+def _ocsf_lines(  # what the command was given
+    ledger: str | None, vkey: str | None, at: int | None, wanted: set[int], out: Path | None, *, history: bool
+) -> None:
+    """Everything so far as lines, by time; what has no class is counted."""
     import heapq
 
     import orjson
@@ -64,12 +112,6 @@ def export_ocsf(
     from detections.delivery.ocsf_events import CLASS_OF
     from ledger.format.plain_text import plain_json
 
-    known = {CLASS, *CLASS_OF.values()}
-    wanted = set(classes or known)
-    if unknown := sorted(wanted - known):
-        raise UsageError(
-            f"Events are exported in no class {unknown[0]}.", f"Use {', '.join(map(str, sorted(known)))}."
-        )
     with open_ledger(ledger, vkey) as opened:
         size = at or opened.size
         if at is not None:
@@ -120,10 +162,8 @@ def _activities(opened: Ledger, size: int, kinds: list[str]) -> Iterator[dict[st
 def export_commits(
     bootstrap: Annotated[str, typer.Option("--bootstrap", help="HOST:PORT, several with commas.")],
     topic: Annotated[str, typer.Option("--topic", help="A topic with one partition, of its own.")],
-    follow: Annotated[bool, typer.Option("--follow", help="Go on as entries are sealed.")] = False,
-    client_config: Annotated[
-        Path | None, typer.Option("--client-config", help="A TOML file of kafka-python settings: SASL, TLS.")
-    ] = None,
+    follow: FollowOption = False,
+    client_config: ClientOption = None,
     ledger: LedgerOption = None,
     vkey: VkeyOption = None,
     as_json: JsonOption = False,
@@ -132,35 +172,49 @@ def export_commits(
 
     Example: decision-ledger export commits --bootstrap localhost:9092 --topic commits --follow
     """
+
+    def records(opened: Ledger, first: int) -> Iterator[Record]:
+        told = [("origin", opened.state.origin.encode()), ("checkpoint-size", str(opened.size).encode())]
+        for index in range(first, opened.size):
+            yield index, opened.sealed.entries[index], told
+
+    _to_topic(ledger, vkey, bootstrap, topic, records, follow=follow, client=client_config, as_json=as_json)
+
+
+def _to_topic(  # what the command was given
+    ledger: str | None, vkey: str | None, bootstrap: str, topic: str,
+    records: Callable[[Ledger, int], Iterator[Record]], *, follow: bool, client: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Write what `records` makes of the entries from where the topic ends, and of new ones while followed."""
     import threading
-    import tomllib
 
-    from detections.delivery.commits import CommitsTopic
+    from detections.delivery.entry_topic import EntryTopic
 
-    client: dict[str, Any] = {}
-    if client_config is not None:
-        try:
-            client = tomllib.loads(client_config.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
-            raise UsageError(f"{client_config} cannot be read as TOML.", "Correct --client-config.") from None
     stopped = threading.Event()
     count = 0
     with open_ledger(ledger, vkey) as opened, ended_by_signals(stopped.set):
-        target = CommitsTopic(bootstrap, topic, client)
+        target = EntryTopic(bootstrap, topic, _client_settings(client))
+        begun = target.next
         try:
-            if target.next > opened.size:
-                raise UsageError(
-                    f"The topic {topic} is at entry {target.next - 1:,}, and this ledger ends at "
-                    f"{opened.size:,}: they do not belong together.",
-                    "Name the topic of this ledger, or look at which of them was rolled back.",
-                )
+            target.check_within(opened.size)
             while True:
-                count += target.send(opened.state.origin, opened.sealed.entries.__getitem__, opened.size)
+                count += target.send(records(opened, target.next), opened.size)
                 if not follow or stopped.wait(FOLLOW_SECONDS):
                     break
                 opened.refresh()
         finally:
             target.close()
-    answer(
-        {"entries": count, "next": target.next}, f"{count:,} entries sent; next is {target.next:,}.", as_json
-    )
+    said = {"records": count, "entries": target.next - begun, "next": target.next}
+    text = f"{count:,} records of {said['entries']:,} entries sent; next is {target.next:,}."
+    answer(said, text, as_json)
+
+
+def _client_settings(path: Path | None) -> dict[str, Any]:
+    import tomllib
+
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        raise UsageError(f"{path} cannot be read as TOML.", "Correct --client-config.") from None

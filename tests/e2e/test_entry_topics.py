@@ -1,4 +1,4 @@
-"""The log's entries in a topic of a real broker: in order, whole, and going on where the topic ends."""
+"""The log in topics of a real broker, as entries and as OCSF: in order, whole, going on where they end."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
-from detections.delivery.commits import CommitsTopic
+from detections.delivery.entry_topic import EntryTopic, _numbered
 from ledger.errors import UsageError
-from ledger.format.manifest import parse_entry
+from ledger.format.manifest import Tick, parse_entry
 from ledger.reader import Ledger
 from tests.broker.topics import Topics
 from tests.making import Made, make_ledger, row, stretch
@@ -51,8 +51,8 @@ def test_entries_arrive_in_order_and_go_on(tmp_path: Path, kafka_bootstrap: str,
     commit(made, 0, 1)
     size = exported(made, kafka_bootstrap, topic)["next"]
     commit(made, 2, 3)
-    assert exported(made, kafka_bootstrap, topic) == {"entries": 2, "next": size + 2}
-    assert exported(made, kafka_bootstrap, topic) == {"entries": 0, "next": size + 2}
+    assert exported(made, kafka_bootstrap, topic) == {"records": 2, "entries": 2, "next": size + 2}
+    assert exported(made, kafka_bootstrap, topic) == {"records": 0, "entries": 0, "next": size + 2}
     found = records(kafka_bootstrap, topic)
     assert [key for key, _, _ in found] == list(range(size + 2))
     with Ledger.open(str(made.folder)) as ledger:
@@ -79,6 +79,52 @@ def test_topics_that_cannot_be_used_are_named(tmp_path: Path, kafka_bootstrap: s
     topics.fill_keyed(ahead, [(b"7", b"x")])
     for topic, said in ((wide, "2 partitions"), (foreign, "something else"), ("none-such", "no topic")):
         with pytest.raises(UsageError, match=said):
-            CommitsTopic(kafka_bootstrap, topic)
+            EntryTopic(kafka_bootstrap, topic)
     with pytest.raises(AssertionError, match="do not belong together"):
         exported(made, kafka_bootstrap, ahead)
+
+
+def ocsf(made: Made, bootstrap: str, topic: str, *more: str) -> dict[str, int]:
+    said = run(
+        "export", "ocsf", "--bootstrap", bootstrap, "--topic", topic, *more, "--ledger", made.folder, "--json"
+    )
+    value: dict[str, int] = json.loads(said)
+    return value
+
+
+def test_events_arrive_as_ocsf_and_go_on(tmp_path: Path, kafka_bootstrap: str, topics: Topics) -> None:
+    made, topic = make_ledger(tmp_path), topics.create()
+    writer = made.writer()
+    writer.commit(
+        [stretch([row(0), row(1, kind="session", decision=None), row(2, kind="task", decision=None)])]
+    )
+    writer.commit([stretch([row(3)], 3)])
+    assert ocsf(made, kafka_bootstrap, topic) == {"records": 3, "entries": 3, "next": 3}
+    writer.put(Tick, {})
+    writer.commit([stretch([row(4)], 4)])
+    # A log that ends with entries that hold no event is looked at again from there, and nothing comes twice.
+    assert ocsf(made, kafka_bootstrap, topic)["records"] == 1
+    assert ocsf(made, kafka_bootstrap, topic)["records"] == 0
+    found = records(kafka_bootstrap, topic)
+    assert [(key, json.loads(value)["metadata"]["uid"]) for key, value, _ in found] == [
+        (1, "e0"), (1, "e1"), (2, "e3"), (4, "e4"),
+    ]  # fmt: skip
+    assert [told["class"] for _, _, told in found] == ["6003", "3002", "6003", "6003"]
+    only = topics.create()
+    assert ocsf(made, kafka_bootstrap, only, "--class", "3002")["records"] == 1
+
+
+def test_an_entry_of_which_a_record_is_missing_comes_again_whole(
+    tmp_path: Path, kafka_bootstrap: str, topics: Topics
+) -> None:
+    made, topic = make_ledger(tmp_path), topics.create()
+    made.writer().commit([stretch([row(0), row(1), row(2)])])
+    target = EntryTopic(kafka_bootstrap, topic)
+    # As a broker leaves it that took the last record of an entry, and not one before it.
+    numbered = [*_numbered([(1, b"{}", []), (1, b"{}", []), (1, b"{}", [])])]
+    for key, value, headers in (numbered[0], numbered[2]):
+        target._producer.send(topic, key=str(key).encode(), value=value, headers=headers, partition=0)
+    target.close()
+    assert EntryTopic(kafka_bootstrap, topic).next == 1
+    assert ocsf(made, kafka_bootstrap, topic)["records"] == 3
+    assert EntryTopic(kafka_bootstrap, topic).next == 2
