@@ -127,6 +127,7 @@ class Watch:
             (name, one.agentic, one.trusted, one.grade, one.silent_after, since, until)
             for name, one, since, until in timeline.source_rows()
         )
+        memory.set_agents(timeline.agent_rows())
         memory.set_tiers(timeline.tier_rows())
         memory.set_drills(timeline.drill_rows())
         return cls(rules, loader, memory)

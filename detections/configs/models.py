@@ -22,6 +22,7 @@ from ledger.events import Time
 Name = Annotated[str, StringConstraints(min_length=1, max_length=1_024)]
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
 MAX_RECORDS: Final = 10_000
+MAX_PATTERNS: Final = 200
 METRIC_NAMES: Final = tuple(metric.name for metric in METRICS)
 
 
@@ -30,9 +31,13 @@ class _Record(BaseModel):
 
 
 class SourceSettings(_Record):
-    """One source: which context grade is asked of it, how long it may be silent, what it may cause."""
+    """One source: which context grade is asked of it, how long it may be silent, what it may cause.
+
+    `agents` are patterns of principals that are agents there, with `*` for any letters.
+    """
 
     agentic: bool = False
+    agents: list[Name] = Field(default=[], max_length=100)
     trusted: bool = False
     grade: int | None = Field(default=None, ge=0, le=4)
     silent_after: Duration | None = None
@@ -75,6 +80,18 @@ class Ownership(_Record):
 
 
 Sources = dict[Name, SourceSettings]
+
+
+def _patterns(sources: Sources) -> Sources:
+    for name, one in sources.items():
+        if "*" in name and one != SourceSettings(agentic=one.agentic, agents=one.agents):
+            raise ValueError(f"{name} is a pattern, which may say agentic and agents only; name each source")
+    count = sum(len(one.agents) + ("*" in name and one.agentic) for name, one in sources.items())
+    if count > MAX_PATTERNS:
+        raise ValueError(f"{count} patterns; at most {MAX_PATTERNS} are looked at for each event")
+    return sources
+
+
 Tiers = dict[Name, Literal["low", "medium", "high"]]
 
 
@@ -85,7 +102,7 @@ def _metric(name: str) -> str:
 
 
 _KINDS: Final[dict[str, TypeAdapter[Any]]] = {
-    "sources": TypeAdapter(Annotated[Sources, Field(max_length=MAX_RECORDS)]),
+    "sources": TypeAdapter(Annotated[Sources, Field(max_length=MAX_RECORDS), AfterValidator(_patterns)]),
     "tiers": TypeAdapter(Annotated[Tiers, Field(max_length=MAX_RECORDS)]),
     "exercises": TypeAdapter(Annotated[list[Exercise], Field(max_length=MAX_RECORDS)]),
     "rule-exceptions": TypeAdapter(Annotated[list[RuleException], Field(max_length=MAX_RECORDS)]),

@@ -69,6 +69,16 @@ class Timeline:
             (name, one, since, until)
             for since, until, said in self.spans("sources")
             for name, one in said.items()
+            if "*" not in name
+        ]
+
+    def agent_rows(self) -> list[tuple[str, str, datetime, datetime]]:
+        """(source, principal, since, until): patterns of LIKE, escaped by !, of who counts as an agent."""
+        return [
+            (_like(name), _like(principal), since, until)
+            for since, until, said in self.spans("sources")
+            for name, one in said.items()
+            for principal in [*one.agents, *(["*"] if "*" in name and one.agentic else [])]
         ]
 
     def tier_rows(self) -> list[tuple[str, str, datetime, datetime]]:
@@ -98,3 +108,10 @@ class Timeline:
                 if one.rule == rule_id and since < one.expires_at
             ]
         return tuple(found)
+
+
+def _like(pattern: str) -> str:
+    """A pattern whose `*` stands for any letters, as LIKE has it with the escape sign !."""
+    for sign in "!%_":
+        pattern = pattern.replace(sign, f"!{sign}")
+    return pattern.replace("*", "%")

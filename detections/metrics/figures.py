@@ -231,6 +231,7 @@ def settings_of(timeline: Timeline) -> str:
         (
             literals("tiers", ("action", "impact", "since", "until"), timeline.tier_rows()),
             literals("agentic_sources", ("source", "agentic", "since", "until"), sources),
+            literals("agent_patterns", ("source", "principal", "since", "until"), timeline.agent_rows()),
             literals("drills", ("id", "source", "begins_at", "ends_at"), timeline.drill_rows()),
         )
     )

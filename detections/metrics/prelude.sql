@@ -4,6 +4,12 @@ told AS (
     SELECT e.*, e.date >= $low AS own, coalesce(e.delegated_actor, e.actor) AS principal,
            coalesce(e.impact, t.impact) AS tiered_impact,
            coalesce(s.agentic, false)
+               OR EXISTS (
+                   SELECT 1 FROM agent_patterns p
+                   WHERE e.source LIKE p.source ESCAPE '!'
+                     AND coalesce(e.delegated_actor, e.actor, '') LIKE p.principal ESCAPE '!'
+                     AND e.time >= p.since AND e.time < p.until
+               )
                OR coalesce(starts_with(coalesce(e.delegated_actor, e.actor), 'agent:'), false) AS agentic,
            make_timestamptz(epoch_us(e.time) // 900000000 * 900000000) AS slot
     FROM events e

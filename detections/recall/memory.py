@@ -114,6 +114,8 @@ class Memory:
             "CREATE TABLE source_facts (source VARCHAR, agentic BOOLEAN, trusted BOOLEAN, grade INTEGER,"
             " silent_after INTERVAL, since TIMESTAMPTZ, until TIMESTAMPTZ)"
         )
+        self._database.execute("CREATE TABLE agent_patterns (source VARCHAR, principal VARCHAR,"
+                               " since TIMESTAMPTZ, until TIMESTAMPTZ)")  # fmt: skip
         self._database.execute("CREATE TABLE drills (id VARCHAR, source VARCHAR, begin_at TIMESTAMPTZ,"
                                " end_at TIMESTAMPTZ)")  # fmt: skip
         for macro in SCOPE_MACROS:
@@ -122,6 +124,10 @@ class Memory:
     def set_sources(self, facts: Iterable[tuple[Any, ...]]) -> None:
         """(source, agentic, trusted, grade, silent_after, since, until) of each; before any row comes."""
         self._fill("source_facts", facts)
+
+    def set_agents(self, patterns: Iterable[tuple[Any, ...]]) -> None:
+        """(source, principal, since, until) of each pattern; before any row comes."""
+        self._fill("agent_patterns", patterns)
 
     def set_tiers(self, tiers: Iterable[tuple[Any, ...]]) -> None:
         """(action, impact, since, until) of each; before any row comes."""
@@ -222,7 +228,10 @@ class Memory:
                 parts.append(f'{KEPT_AS_WORDS.get(name, "f." + chr(34) + name + chr(34))} AS "{name}"')
         return (
             f"SELECT {', '.join(parts)}, f.network,"
-            " coalesce(s.agentic, false) AS agentic, coalesce(s.trusted, false) AS trusted,"
+            " coalesce(s.agentic, false) OR EXISTS ("
+            "SELECT 1 FROM agent_patterns p WHERE f.source LIKE p.source ESCAPE '!'"
+            " AND coalesce(f.delegated_actor, f.actor, '') LIKE p.principal ESCAPE '!'"
+            " AND f.time >= p.since AND f.time < p.until) AS agentic, coalesce(s.trusted, false) AS trusted,"
             " d.id IS NOT NULL AS drill, f.late FROM fresh f"
             " LEFT JOIN tiers t ON t.action = f.action AND f.time >= t.since AND f.time < t.until"
             " LEFT JOIN source_facts s ON s.source = f.source AND f.time >= s.since AND f.time < s.until"

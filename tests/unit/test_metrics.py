@@ -365,3 +365,39 @@ def test_who_remembers_nothing_keeps_nothing(tmp_path: Path, kept: Path) -> None
         assert user_days(ledger) is None
         figures(ledger, [period_of(MONDAY, "day", UTC)], Choice(by="day"), timeline=Timeline())
     assert not kept.exists()
+
+
+GATEWAYS = {
+    "gateway/*": {"agentic": True},
+    "kube_1": {"agents": ["user:system:serviceaccount:agents:*", "user:100%!"]},
+    "other": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "actor", "counts"),
+    [
+        ("gateway/eu", "user:u", True), ("gateway/eu", None, True), ("gatewayx", "user:u", False),
+        ("kube_1", "user:system:serviceaccount:agents:triage", True), ("kube_1", "user:system:node", False),
+        ("kubex1", "user:system:serviceaccount:agents:triage", False), ("kube_1", "user:100%!", True),
+        ("kube_1", "user:1000!", False), ("other", "agent:a", True), ("other", "user:u", False),
+    ],
+)  # fmt: skip
+def test_who_counts_as_an_agent_by_pattern(
+    tmp_path: Path, source: str, actor: str | None, counts: bool
+) -> None:
+    made = sealed(tmp_path, [at(1, "action", source=source, actor=actor)])
+    one = figure(made, "session-scoped-credential-coverage", configs={"sources": GATEWAYS})
+    assert one.denominator == int(counts)
+
+
+@pytest.mark.parametrize("said", [{"trusted": True}, {"grade": 2}, {"silent_after": "1h"}])
+def test_a_pattern_of_sources_says_who_is_an_agent_and_nothing_else(said: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="name each source"):
+        parse_config("sources", {"gateway/*": said})
+
+
+def test_there_is_an_end_to_patterns() -> None:
+    many = {f"s{n}": {"agents": [f"user:{k}*" for k in range(50)]} for n in range(5)}
+    with pytest.raises(ValueError, match="at most 200"):
+        parse_config("sources", many)

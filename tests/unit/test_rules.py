@@ -181,3 +181,28 @@ def test_a_rule_that_looks_back_further_than_events_are_kept_is_not_sealed(
     )
     rule.write_text(long.replace("8d", "7d"))
     assert run(decision_ledger.app, ["config", "load", "rules", str(rule), *where]) == 0
+
+
+def test_who_is_an_agent_by_pattern_is_an_agent_to_rules(tmp_path: Path) -> None:
+    file = tmp_path / "rule.yml"
+    text = RULE.replace("FROM decisions", "FROM events WHERE agentic").replace(
+        "tests:\n",
+        """\
+tests:
+  - name: by pattern
+    configs: {sources: {"gateway/*": {agentic: true}, kube: {agents: ["user:bot-*"]}}}
+    events:
+      - {at: 0s, kind: action, actor: "user:a", source: gateway/eu}
+      - {at: 1s, kind: action, actor: "user:bot-1", source: kube}
+      - {at: 2s, kind: action, actor: "user:c", source: kube}
+      - {at: 3s, kind: action, actor: "user:bot-2", source: elsewhere}
+    alerts: [{key: ["user:a"]}, {key: ["user:bot-1"]}]
+""",
+    )
+    file.write_text(
+        text.replace('kind: decision, actor: "user:a"', 'kind: decision, actor: "agent:a"').replace(
+            'alerts: [{key: ["user:a"]}]\n  - name: none', 'alerts: [{key: ["agent:a"]}]\n  - name: none'
+        )
+    )
+    (rule,) = read_rules(file)
+    assert [(one.name, one.problems) for one in try_rule(rule) if not one.passed] == []
