@@ -73,9 +73,11 @@ def ingest_http(
     Example: decision-ledger ingest http --listen 127.0.0.1:8088 --token-file tokens.txt
     """
     from ingest.adapters import adapter
+    from ingest.adapters.ssf import SsfAdapter
     from ingest.decoded import headers_of
     from ingest.intakes import of_people, read_intake
     from ingest.pipeline import Pace
+    from ingest.pushed_tokens import PushedTokens
     from ingest.sources.http.listener import Listener
     from ingest.sources.http.source import SpoolSource, key_of
     from ingest.sources.http.spool import Spool
@@ -96,17 +98,29 @@ def ingest_http(
     settings = of_people() if people else read_intake(intake, "http")
     reader = adapter(format_, settings.options)
     writer = open_writer(ledger, key, writer_name)
-    kept = Spool(spool or _default_spool(ledger, ".people.spool" if people else ".spool"))
+    kept = Spool(spool or _default_spool(ledger, _suffix(format_, people=people)))
     try:
+        push = PushedTokens(reader) if isinstance(reader, SsfAdapter) else None
         binary = any(name.startswith("ce-") for name in headers_of(reader))
-        listener = Listener(kept, host, port, tokens, tls=tls, max_rate=max_rate, binary_events=binary)
+        listener = Listener(
+            kept, host, port, tokens, tls=tls, max_rate=max_rate, binary_events=binary,
+            open_token=None if push is None else push.message,
+        )  # fmt: skip
         found = writer.position(key_of(kept))
         source = SpoolSource(kept, 0 if found is None else found.to)
         listener.start()
         note(f"Listening on {'http' if tls is None else 'https'}://{host}:{listener.port}/events")
         try:
             pace = Pace(rows=batch_rows, seconds=batch_seconds)
-            ingested(source, reader, writer, settings, pace, as_json=as_json, listen=meters)
+            ingested(
+                source,
+                reader if push is None else push.adapter,
+                writer,
+                settings,
+                pace,
+                as_json=as_json,
+                listen=meters,
+            )
         finally:
             listener.stop()
     finally:
@@ -152,6 +166,11 @@ def _tokens(path: Path | None) -> list[str]:
             "Write one a line, such as `openssl rand -hex 32` gives.",
         )
     return tokens
+
+
+def _suffix(format_: str, *, people: bool) -> str:
+    """What each kind of intake keeps lies apart: what one checked, another did not."""
+    return ".people.spool" if people else ".tokens.spool" if format_ == "ssf" else ".spool"
 
 
 def _default_spool(ledger: str | None, suffix: str) -> Path:

@@ -9,7 +9,7 @@ import resource
 import socket
 import ssl
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +28,7 @@ from ingest.sources.http.messages import (
     Unusable,
     binary_message,
     is_binary_event,
+    media_type,
     messages_of,
     opened,
 )
@@ -42,6 +43,7 @@ BODY_SECONDS: Final = 30.0
 """How long a body may take to arrive."""
 MAX_CONNECTIONS: Final = 4_096
 START_SECONDS: Final = 10.0
+PUSHED_TYPE: Final = "application/secevent+jwt"
 PATHS: Final = ("/events", "/logs", "/logs/{partition}")
 """Where messages are posted to; the last two are what OPA's decision log plugin uses."""
 
@@ -77,11 +79,13 @@ class Listener:
         tls: Tls | None = None,
         max_rate: int | None = None,
         binary_events: bool = False,
+        open_token: Callable[[bytes], Message] | None = None,
     ) -> None:
         """Bind the port; `tokens` are those that senders may show, none: anybody may send.
 
         `max_rate` is of one sender, in messages a second. With `binary_events`, a request with `ce-` headers
-        is one CloudEvent.
+        is one CloudEvent. With `open_token`, a body is a security event token and nothing else (RFC 8935);
+        it gives what may be kept of it, or raises `Unusable`.
 
         Raises:
             OutsideError: the port or a file cannot be had.
@@ -91,6 +95,7 @@ class Listener:
         self._pace = Pace(max_rate)
         self._room = Room()
         self._binary_events = binary_events
+        self._open_token = open_token
         self._openers = asyncio.Semaphore(os.cpu_count() or 1)
         self._waiting: list[tuple[list[Message], asyncio.Future[None]]] = []
         self._left: asyncio.Event | None = None
@@ -113,7 +118,7 @@ class Listener:
     def app(self) -> Starlette:
         """The ASGI application."""
         routes = [Route(path, self._take, methods=["POST"]) for path in PATHS]
-        described = Route("/openapi.json", _described, methods=["GET"])
+        described = Route("/openapi.json", self._described, methods=["GET"])
         return Starlette(routes=[*routes, Route("/health", self._health, methods=["GET"]), described])
 
     def start(self) -> None:
@@ -183,6 +188,9 @@ class Listener:
                 if messages:
                     await self._kept(messages)
         except Unusable as unusable:
+            if unusable.code is not None:
+                told = {"err": unusable.code, "description": unusable.message}
+                return JSONResponse(told, unusable.status)
             return _answer(unusable.status, unusable.message)
         except TimeoutError:
             return _answer(408, f"The body took longer than {BODY_SECONDS:g} s.")
@@ -195,6 +203,8 @@ class Listener:
         except OutsideError as error:
             log.error("spool", error=str(error))
             return _answer(503, "It could not be kept; send it again.", retry=RETRY_SECONDS)
+        if self._open_token is not None:
+            return Response(status_code=202)  # without a body, by RFC 8935, section 2.2
         return JSONResponse({"messages": len(messages)}, 202)
 
     async def _read(self, request: Request, share: Share) -> list[Message]:
@@ -205,6 +215,10 @@ class Listener:
         async with self._openers:
             data = await asyncio.to_thread(opened, body, headers.get("content-encoding", ""))
             share.take(max(0, len(data) - len(body)))
+            if self._open_token is not None:
+                if media_type(headers.get("content-type", "")) != PUSHED_TYPE:
+                    raise Unusable(415, f"Send {PUSHED_TYPE}.", "invalid_request")
+                return [await asyncio.to_thread(self._open_token, data)]
             if self._binary_events and is_binary_event(headers):
                 return [await asyncio.to_thread(binary_message, data, headers)]
             return await asyncio.to_thread(messages_of, data, headers.get("content-type", ""))
@@ -226,9 +240,8 @@ class Listener:
     async def _health(self, _: Request) -> Response:
         return JSONResponse({"waiting_bytes": self._spool.size, "next": self._spool.end})
 
-
-async def _described(_: Request) -> Response:
-    return JSONResponse(document())
+    async def _described(self, _: Request) -> Response:
+        return JSONResponse(document(pushed=self._open_token is not None))
 
 
 class _PromptProtocol(H11Protocol):

@@ -37,10 +37,11 @@ _CE: Final = "ce-"
 
 @dataclass(frozen=True, slots=True)
 class Unusable(Exception):
-    """A body that is not taken: the status, and what to do."""
+    """A body that is not taken: the status, and what to do; of a pushed token RFC 8935's word for it."""
 
     status: int
     message: str
+    code: str | None = None
 
 
 def messages_of(data: bytes, content_type: str) -> list[Message]:
@@ -157,8 +158,10 @@ def structured_event(data: bytes, headers: Mapping[str, str]) -> bytes:
     return json.dumps(told, ensure_ascii=True).encode()
 
 
-def masked(text: bytes) -> Message:
+def masked(text: bytes, digest: str | None = None) -> Message:
     """One message without its secrets, where they stood, and the digest of what was received.
+
+    `digest` is that one's hex SHA-256, where `text` is not what was received.
 
     Raises:
         Unusable: masking failed, and nothing of the message may be kept.
@@ -167,12 +170,12 @@ def masked(text: bytes) -> Message:
     if payload is None:
         raise Unusable(400, "A message could not be searched for secrets, so it was not taken.")
     if payload == text:
-        return Message(text)
+        return Message(text, (), digest) if digest else Message(text)
     try:
         _, places = masking.mask_value(strictjson.loads(text))
     except strictjson.Unreadable:
         places = []
-    return Message(payload, tuple(places), hashlib.sha256(text).hexdigest())
+    return Message(payload, tuple(places), digest or hashlib.sha256(text).hexdigest())
 
 
 def opened(body: bytes, encoding: str) -> bytes:

@@ -20,8 +20,13 @@ _REFUSALS: Final = {
 }
 
 
-def document() -> dict[str, Any]:
-    """OpenAPI 3.1: where messages are posted to, and every status that is answered."""
+def document(*, pushed: bool = False) -> dict[str, Any]:
+    """OpenAPI 3.1: where messages are posted to, and every status that is answered.
+
+    `pushed`: they are security event tokens (RFC 8935).
+    """
+    if pushed:
+        return _described({"/events": {"post": _PUSH}})
     post = {
         "summary": "Messages to be sealed",
         "requestBody": {
@@ -46,24 +51,39 @@ def document() -> dict[str, Any]:
              "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}}
         ],
     }  # fmt: skip
+    return _described(
+        {"/events": {"post": post}, "/logs": {"post": post}, "/logs/{partition}": {"post": named}}
+    )
+
+
+def _described(paths: dict[str, Any]) -> dict[str, Any]:
     health = {
         "type": "object",
         "properties": {"waiting_bytes": {"type": "integer"}, "next": {"type": "integer"}},
     }
+    asked = {"get": {"summary": "How much waits", "responses": {"200": _answer("It answers", health)}}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Decision Ledger: HTTP intake", "version": "1"},
-        "paths": {
-            "/events": {"post": post},
-            "/logs": {"post": post},
-            "/logs/{partition}": {"post": named},
-            "/health": {
-                "get": {"summary": "How much waits", "responses": {"200": _answer("It answers", health)}}
-            },
-        },
+        "paths": {**paths, "/health": asked},
         "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
     }
 
 
 def _answer(text: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": text, "content": {"application/json": {"schema": schema}}}
+
+
+_PUSH: Final[dict[str, Any]] = {
+    "summary": "A security event token (RFC 8935)",
+    "requestBody": {"required": True, "content": {"application/secevent+jwt": {"schema": {"type": "string"}}}},
+    "responses": {
+        "202": {"description": "It is on the disk"},
+        "400": _answer("It is not taken", {
+            "type": "object", "required": ["err"],
+            "properties": {"err": {"type": "string"}, "description": {"type": "string"}},
+        }),
+        **{str(status): _answer(text, _ERROR) for status, text in _REFUSALS.items() if status != 400},
+    },
+    "security": [{"token": []}, {}],
+}  # fmt: skip
