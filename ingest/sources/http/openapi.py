@@ -76,7 +76,9 @@ def _answer(text: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 _PUSH: Final[dict[str, Any]] = {
     "summary": "A security event token (RFC 8935)",
-    "requestBody": {"required": True, "content": {"application/secevent+jwt": {"schema": {"type": "string"}}}},
+    "requestBody": {
+        "required": True, "content": {"application/secevent+jwt": {"schema": {"type": "string"}}},
+    },
     "responses": {
         "202": {"description": "It is on the disk"},
         "400": _answer("It is not taken", {
