@@ -11,7 +11,7 @@ from typing import Final
 
 import orjson
 
-from ledger.format.manifest import ObjectRange, OffsetKey, parse_entry
+from ledger.format.manifest import ObjectRange, OffsetKey
 
 DIGEST_BYTES: Final = 16
 _ENDED: Final = -1
@@ -30,20 +30,26 @@ class SealedObjects:
         made = cls()
         mark = orjson.dumps(key.topic)
         for entry in entries:
-            if mark in entry:
-                for row in getattr(parse_entry(entry), "offsets", ()):
-                    if row.key.identity == key.identity:
-                        made.take(row.objects or ())
+            if mark not in entry:
+                continue
+            # Judged when the log was read; here it is only looked through.
+            for row in orjson.loads(entry).get("offsets", ()):
+                if row["topic"] == key.topic and row["partition"] == key.partition:
+                    for part in row.get("objects", ()):
+                        made._note(part["key"], part["etag"], part["to"] - part["from"], end=part["end"])
         return made
 
     def take(self, objects: Iterable[ObjectRange]) -> None:
         """Remember these records, which follow on those before them."""
         for part in objects:
-            version = _digest(part.key, part.etag)
-            known = self._versions.get(version, 0)
-            if known != _ENDED:
-                self._versions[version] = _ENDED if part.end else known + part.to - part.from_
-            self._keys.add(_digest(part.key))
+            self._note(part.key, part.etag, part.to - part.from_, end=part.end)
+
+    def _note(self, key: str, etag: str, records: int, *, end: bool) -> None:
+        version = _digest(key, etag)
+        known = self._versions.get(version, 0)
+        if known != _ENDED:
+            self._versions[version] = _ENDED if end else known + records
+        self._keys.add(_digest(key))
 
     def records(self, key: str, etag: str) -> int | None:
         """How many records of this version are known; None where that is all of them."""

@@ -170,8 +170,9 @@ class ObjectSource:
         self._fetchers.shutdown(wait=True, cancel_futures=True)
 
     def _begin(self) -> None:
-        self._known = self._sealed(self.key)
+        # In this order: what another worker seals in between is known then, and the position is fenced.
         self._offset = self._position(self.key)
+        self._known = self._sealed(self.key)
         self._ended = None
 
     def _start_pass(self) -> bool:
@@ -212,7 +213,9 @@ class ObjectSource:
     def _finish_pass(self) -> None:
         self._passes += 1
         self._in_pass = False
-        if not (self._failed or self._replaced):
+        if self._failed or self._replaced:
+            self._looked_fully = -float("inf")  # the next pass leaves no folder out
+        else:
             self._ended = (self._offset, self._looked)
         if self._follow:
             if self._failure is not None:
