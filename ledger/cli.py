@@ -32,6 +32,7 @@ from ledger.defaults import LEFT_OVER_SECONDS, MAX_TRACE_EVENTS, QUERY_SECONDS
 from ledger.errors import LedgerError, UsageError
 from ledger.evidence_cli import evidence_app
 from ledger.format.plain_text import plain
+from ledger.retention_cli import hold_app, retention_app
 
 if TYPE_CHECKING:
     from ledger.format.checkpoint import Checkpoint
@@ -49,6 +50,8 @@ def register(program: typer.Typer) -> None:
         program.command(name)(command)
     program.add_typer(evidence_app, name="evidence")
     program.add_typer(config_app, name="config")
+    program.add_typer(retention_app, name="retention")
+    program.add_typer(hold_app, name="hold")
 
 
 def init(

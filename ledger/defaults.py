@@ -10,6 +10,8 @@ QUERY_SECONDS: Final = 60.0
 """How long one query may take."""
 LEFT_OVER_SECONDS: Final = 3_600.0
 """Left-overs that are younger may belong to a commit in flight."""
+GRACE_SECONDS: Final = 60
+"""From an entry that takes files away until they go: who opened the ledger longer ago reads it anew."""
 CONFIG_NAMES: Final = (
     "classes", "rules", "rule-exceptions", "sources", "tiers", "exercises", "targets", "ownership",
 )  # fmt: skip

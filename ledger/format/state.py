@@ -212,7 +212,7 @@ class LogState:
                     raise InvalidEntry("A rotated key's name must be the ledger's origin.")
             case HoldPlaced():
                 if entry.id in self.legal_holds:
-                    raise InvalidEntry(f"HeldRows {entry.id} is already in force.")
+                    raise InvalidEntry(f"The hold {entry.id} is in force already.")
             case Release():
                 if entry.id not in self.legal_holds:
                     raise InvalidEntry(f"There is no hold {entry.id} to release.")
@@ -409,10 +409,12 @@ class LogState:
             original = self.originals.get(path)
             if original is None or original.expired:
                 raise InvalidEntry(f"{path} is not a live segment, so it cannot expire.")
-            day = _day_of(path)
-            if _class_of(path) != entry.class_ or day >= date.fromisoformat(entry.cutoff):
+            day = day_of(path)
+            if class_of(path) != entry.class_ or day >= date.fromisoformat(entry.cutoff):
                 raise InvalidEntry(f"{path} is not of class {entry.class_} before {entry.cutoff}.")
-            if rule is not None and (rule.days is None or (self.clock.date() - day).days <= rule.days):
+            # Classes that were sealed later stand in a file: an entry is not judged by it, verify reads it.
+            known = rule if "classes" not in self.configs else None
+            if known is not None and (known.days is None or (self.clock.date() - day).days <= known.days):
                 raise InvalidEntry(f"{path} is not due to expire yet.")
             self._judge_not_held(path)
 
@@ -421,19 +423,26 @@ class LogState:
             if path in self.files:
                 raise InvalidEntry(f"{path} is live; gc takes left-overs only.")
 
-    def _judge_not_held(self, path: str) -> None:
-        # A hold by trace or actor may cover any segment of its time: only the rows could tell, and an
-        # entry is judged by entries alone. What cannot be excluded counts as held.
+    def holds_on(self, path: str) -> Iterator[HoldPlaced]:
+        """The holds that keep an original segment.
+
+        A hold by trace or actor may cover any segment of its time: only the rows could tell, and an entry is
+        judged by entries alone. What cannot be excluded counts as held.
+        """
         ref = self.originals[path].ref
         for hold in self.legal_holds.values():
             match = hold.match
-            if match.class_ is not None and match.class_ != _class_of(path):
+            if match.class_ is not None and match.class_ != class_of(path):
                 continue
             if isinstance(ref, SegmentRef):
                 if match.from_ is not None and ref.max_time < match.from_:
                     continue
                 if match.to is not None and ref.min_time >= match.to:
                     continue
+            yield hold
+
+    def _judge_not_held(self, path: str) -> None:
+        for hold in self.holds_on(path):
             raise InvalidEntry(f"{path} is held by {hold.id}: {hold.reason}.")
 
     def _gone(self, segment: str) -> bool:
@@ -553,12 +562,14 @@ def _stretches(holds: Iterable[HeldRows]) -> dict[str, list[tuple[int, int]]]:
     return merged
 
 
-def _class_of(path: str) -> str:
+def class_of(path: str) -> str:
+    """The retention class of an original segment; dead letters are of `standard`."""
     parts = parse_event_path(path)
     return parts[0] if parts else "standard"
 
 
-def _day_of(path: str) -> date:
+def day_of(path: str) -> date:
+    """The UTC date of an original segment or file of dead letters."""
     parts = parse_event_path(path)
     text = parts[1] if parts else parse_dead_letter_path(path)
     return date.fromisoformat(text or "9999-12-31")

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from ledger.defaults import GRACE_SECONDS
 from ledger.errors import DamageError
 from ledger.format.canonical import leaf_hashes
 from ledger.format.manifest import Compact, CompactedFile, HeldRows, InvalidEntry, event_path
@@ -23,8 +24,6 @@ from ledger.storage.store import committed_data
 from ledger.upkeep.merge_plan import FAN_IN, TARGET_BYTES, TARGET_ROWS, Merge, plan
 from ledger.writer import Writer
 
-GRACE_SECONDS: Final = 60
-"""A reader that opened the ledger longer ago finds its files gone, and reads the log anew."""
 MAX_MERGES: Final = 1_000
 """Merges in one go; what is left is merged the next time."""
 

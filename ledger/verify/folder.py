@@ -11,7 +11,9 @@ import orjson
 from ledger.errors import DamageError
 from ledger.format.manifest import DEAD_LETTERS_FOLDER, EVENTS_FOLDER, instant, parse_entry
 from ledger.format.merkle import leaf_hash
+from ledger.format.state import day_of
 from ledger.log.protocol import CHECKPOINT
+from ledger.log.retention_classes import classes_of_json
 from ledger.verify.copies import Read
 from ledger.verify.findings import Finding, damage, listed
 from ledger.verify.heads import WITNESSED
@@ -37,6 +39,7 @@ def check_folder(listing: Mapping[str, int], view: LogView, read: Read) -> list[
     """Files that are extra, left over, removed but alive; `config/` and `ledger.json`."""
     found = [finding for path in listing if (finding := _judge_path(path, view)) is not None]
     found += _check_configs(view, read)
+    found += _check_expiries(view, read)
     found += _check_ledger_json(view, read)
     return found
 
@@ -125,3 +128,21 @@ def _json(data: bytes) -> Any:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         return None
+
+
+def _check_expiries(view: LogView, read: Read) -> list[Finding]:
+    """What expired too early by the classes of a sealed file; a file that is gone is found apart."""
+    found = []
+    for one in view.expiries:
+        data = read(f"config/{one.classes}")
+        try:
+            classes = classes_of_json(data or b"")
+        except ValueError:
+            continue
+        rule = classes.get(one.entry.class_)
+        for path in one.entry.paths:
+            if rule is None or rule.days is None or (one.today - day_of(path)).days <= rule.days:
+                message = f"It lets {path} expire, which its class {one.entry.class_} keeps longer."
+                found.append(damage("entry", view.path_of(one.index), message, index=one.index))
+                break
+    return found

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from ledger.errors import LedgerError
-from ledger.format.manifest import Append, Config, Entry, parse_entry
+from ledger.format.manifest import Append, Config, Entry, Expire, parse_entry
 from ledger.format.merkle import HASH_BYTES, Tree, leaf_hash
 from ledger.format.note import VerifierKey
 from ledger.format.tiles import BUNDLE_WIDTH
 from ledger.log.protocol import CHECKPOINT
+from ledger.log.retention_classes import CLASSES
 from ledger.verify.copies import Leaves
 from ledger.verify.findings import damage, listed
 from ledger.verify.keys import is_signed, key_of
 from ledger.verify.lenient_state import REFUSALS, LenientState
-from ledger.verify.log_view import LogView
+from ledger.verify.log_view import Expiry, LogView
 
 _NO_LEAF: Final = bytes(HASH_BYTES)
 
@@ -99,12 +100,15 @@ class LogReplay:
         signed = index >= self.known and not self.key_lost and bool(self.state.keys or index == 0)
         try:
             prev = bytes.fromhex(parse_entry(data).prev) if broken else self.view.tree.root()
+            today, classes = self.state.clock.date(), self.state.configs.get(CLASSES)
             entry = self.state.read(index, prev, data, signed=signed)
         except REFUSALS as error:
             if covered:
                 self._take_leniently(index, data)
             return error.message if isinstance(error, LedgerError) else f"It is not valid: {error}."
         self._note(index, entry)
+        if isinstance(entry, Expire) and classes is not None:
+            self.view.expiries.append(Expiry(index, entry, classes, today))
         return None
 
     def _take_leniently(self, index: int, data: bytes) -> None:

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 
 from ledger.format.checkpoint import Checkpoint
-from ledger.format.manifest import Append
+from ledger.format.manifest import Append, Expire
 from ledger.format.merkle import Tree
 from ledger.format.note import VerifierKey
 from ledger.format.state import LogState
 from ledger.format.tiles import BUNDLE_WIDTH, entries_path
 from ledger.verify.copies import Bundle
 from ledger.verify.findings import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """An `expire` entry that came when the classes of a sealed file were in force."""
+
+    index: int
+    entry: Expire
+    classes: str
+    """The hex SHA-256 of that file."""
+    today: date
+    """The date of the ledger's clock before it."""
 
 
 @dataclass(slots=True)
@@ -28,6 +41,7 @@ class LogView:
     findings: list[Finding] = field(default_factory=list)
     appends: dict[int, Append] = field(default_factory=dict)
     configs: dict[str, int] = field(default_factory=dict)
+    expiries: list[Expiry] = field(default_factory=list)
     leaves: list[bytes | None] = field(default_factory=list)
     """The leaf hashes that are believed, None for those of lost entries."""
     keys: list[tuple[int, VerifierKey]] = field(default_factory=list)

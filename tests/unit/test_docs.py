@@ -40,6 +40,7 @@ from ingest.sources.files.source import FileSource
 from ingest.sources.kafka import settings as kafka_settings
 from ingest.sources.kafka.settings import KafkaSettings
 from issuer.scenarios.catalogue import play
+from ledger import defaults as ledger_defaults
 from ledger.events import DEAD_LETTER_SCHEMA, FIELDS, KINDS, json_schema_text
 from ledger.format import manifest, merkle
 from ledger.log.signing import SigningKey, create_key, default_key_path
@@ -49,7 +50,7 @@ from ledger.reader import Ledger
 from ledger.sealing import seen_events as dedup
 from ledger.settings.yaml_file import read_yaml
 from ledger.storage.local_store import LocalStore
-from ledger.upkeep import compaction, merge_plan
+from ledger.upkeep import merge_plan
 from ledger.verify import findings
 from ledger.writer import Writer, create_ledger
 from tests.faults.ledger_maker import START
@@ -289,9 +290,9 @@ def test_the_kafka_client_settings_are_documented() -> None:
         (PLATFORM, f"| files followed at once | {files.MAX_FOLLOWED_FILES:,} |"),
         (PLATFORM, f"| files of one run | {file_paths.MAX_FILES:,} |"),
         (PLATFORM, f"up to {merge_plan.TARGET_ROWS:,} rows"),
-        (PLATFORM, f"{compaction.GRACE_SECONDS} seconds of ledger time"),
+        (PLATFORM, f"{ledger_defaults.GRACE_SECONDS} seconds of ledger time"),
         (FORMAT, f"up to {merge_plan.TARGET_ROWS:,} rows"),
-        (FORMAT, f"Our default is\n{compaction.GRACE_SECONDS}."),
+        (FORMAT, f"Our default is\n{ledger_defaults.GRACE_SECONDS}."),
         (FORMAT, f"{dedup.HORIZON_DAYS} days and {dedup.MAX_EVENTS:,} events"),
         (FORMAT, f"at most {manifest.MAX_ENTRY_BYTES:,} bytes"),
         (FORMAT, f"At most {manifest.MAX_SEGMENTS_PER_ENTRY} segments"),

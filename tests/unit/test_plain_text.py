@@ -124,6 +124,11 @@ def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
         "detect backtest": ["detect", "backtest", *url],
         "policy what-if": ["policy", "what-if", str(folder / EVIL), "--state", str(folder), *url],
         "export ocsf": ["export", "ocsf", *url],
+        "retention plan": ["retention", "plan", *url],
+        "retention apply": ["retention", "apply", "--reason", EVIL, *url],
+        "hold add": ["hold", "add", "--trace", EVIL, "--by", "user:x", "--reason", "x", *url],
+        "hold list": ["hold", "list", *url],
+        "hold release": ["hold", "release", EVIL, "--by", "user:x", "--reason", "x", *url],
         "review list": ["review", "list", *url],
         "review close": [
             "review",
