@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -79,9 +80,9 @@ def retention_apply(
     """
     from ledger.upkeep.retention import REASON, apply
 
-    writer = _writer(ledger, key, "retention")
+    writer = writer_of(ledger, key, "retention")
     entries = list(
-        apply(writer, by=_text(by, "--by"), reason=_text(reason or REASON, "--reason"), grace=grace)
+        apply(writer, by=one_line(by, "--by"), reason=one_line(reason or REASON, "--reason"), grace=grace)
     )
     deleted: list[str] = []
     if entries and not no_wait:
@@ -114,7 +115,7 @@ def hold_add(
     """
     from ledger.format.manifest import HoldMatch, HoldPlaced, InvalidEntry, instant
 
-    writer = _writer(ledger, key, "hold")
+    writer = writer_of(ledger, key, "hold")
     start, end = _time(since, "--from"), _time(until, "--to")
     if class_ is not None and class_ not in writer.classes():
         raise UsageError(
@@ -133,10 +134,10 @@ def hold_add(
     )  # fmt: skip
     name = hold_id or f"hold-{secrets.token_hex(HOLD_ID_BYTES)}"
     values = {
-        "id": _text(name, "--id"),
+        "id": one_line(name, "--id"),
         "match": match,
-        "by": _text(by, "--by"),
-        "reason": _text(reason, "--reason"),
+        "by": one_line(by, "--by"),
+        "reason": one_line(reason, "--reason"),
     }
     try:
         writer.put(HoldPlaced, values)
@@ -195,21 +196,25 @@ def hold_release(
     """
     from ledger.format.manifest import InvalidEntry, Release
 
-    writer = _writer(ledger, key, "hold")
+    writer = writer_of(ledger, key, "hold")
     try:
-        writer.put(Release, {"id": hold_id, "by": _text(by, "--by"), "reason": _text(reason, "--reason")})
+        writer.put(
+            Release, {"id": hold_id, "by": one_line(by, "--by"), "reason": one_line(reason, "--reason")}
+        )
     except InvalidEntry as error:
         raise UsageError(error.message, "`decision-ledger hold list` names those in force.") from None
     answer({"id": hold_id, "head": writer.state.size}, f"{hold_id} is released.", as_json)
 
 
-def _writer(ledger: str | None, key: Any, name: str) -> Writer:
+def writer_of(ledger: str | None, key: Path | None, name: str) -> Writer:
+    """A writer that seals one remark, and need not remember events."""
     from ledger.writer import Writer
 
     return Writer(store_at(ledger), signing_key(ledger, key), name=name, remember=False)
 
 
-def _text(value: str, option: str) -> str:
+def one_line(value: str, option: str) -> str:
+    """What is to be sealed as text. Raises UsageError for several lines, or none."""
     if not value.strip() or len(value) > MAX_TEXT or not value.isprintable():
         raise UsageError(f"{option} is empty, too long, or holds control characters.", "Write one line.")
     return value

@@ -33,11 +33,12 @@ from ledger.format.manifest import (
 )
 from ledger.format.state import LiveFile, LogState, Position, Removed
 from ledger.log.commit_log import Log, SealedEntries
-from ledger.log.retention_classes import DEFAULT_CLASSES, Classes, classes_in_force
+from ledger.log.retention_classes import CLASSES, DEFAULT_CLASSES, Classes, classes_in_force
 from ledger.log.signing import SigningKey
 from ledger.sealing.batch import REJECTED, SetAside, Stretch
 from ledger.sealing.kept_events import KeptEvents, kept_events_path, load_events, save_events
 from ledger.sealing.new_events import Fresh, find_fresh, keep_fresh
+from ledger.sealing.nonces import with_nonces
 from ledger.sealing.sealed_files import Sealed, fits_an_entry, seal
 from ledger.sealing.seen_events import HORIZON_DAYS, KEY_COLUMNS, MAX_EVENTS, SeenEvents
 from ledger.sealing.segment import read_events
@@ -99,6 +100,7 @@ class Writer:
         self._foreign = 0
         self._unfolded: list[Entry] = []
         self._doomed: dict[str, Removed] = {}
+        self._erasable_by: tuple[str, frozenset[str]] | None = None
         self.log.refresh()
         if not self.state.size:
             raise UsageError(
@@ -130,6 +132,14 @@ class Writer:
         """The retention classes in force. Raises DamageError where they cannot be read."""
         with self._lock:
             return classes_in_force(self.state, self.store)
+
+    def _erasable(self) -> frozenset[str]:
+        """The classes whose events may be erased, and so carry a nonce."""
+        digest = self.state.configs.get(CLASSES, "")
+        if self._erasable_by is None or self._erasable_by[0] != digest:
+            names = frozenset(name for name, one in self.classes().items() if one.erasable)
+            self._erasable_by = (digest, names)
+        return self._erasable_by[1]
 
     def refresh(self) -> None:
         """Take in what other writers committed."""
@@ -218,10 +228,13 @@ class Writer:
                 kept = KeptEvents(size, root, self.seen, self._segments, self._sealed_by)
                 save_events(kept_events_path(self.store.url), kept)
 
-    def sweep(self) -> list[str]:
-        """Delete files that a `compact`, `erase` or `expire` entry removed and whose grace is over."""
+    def sweep(self, *, early: bool = False) -> list[str]:
+        """Delete files that a `compact`, `erase` or `expire` entry removed and whose grace is over.
+
+        `early`: also those within it, for readers who would have to read the log anew.
+        """
         now = self.clock()
-        gone = [path for path, removed in self._doomed.items() if removed.deadline <= now]
+        gone = [path for path, removed in self._doomed.items() if early or removed.deadline <= now]
         for path in gone:
             self.store.delete(path)
             del self._doomed[path]
@@ -244,7 +257,8 @@ class Writer:
             if sealed is not None and self.state.collected.intersection(sealed.paths):
                 sealed = None
             if sealed is None:
-                sealed = seal(keep_fresh(batch, fresh), self.store, self.clock())
+                kept = with_nonces(keep_fresh(batch, fresh), self._erasable())
+                sealed = seal(kept, self.store, self.clock())
                 try:
                     self.check_size(Append, _append_values(sealed))
                 except EntryTooLarge:

@@ -35,6 +35,7 @@ MAX_GRACE_SECONDS = 366 * 86_400
 MAX_RETENTION_DAYS = 366_000
 EVENTS_FOLDER = "events"
 DEAD_LETTERS_FOLDER = "deadletters"
+CACHE_FOLDER = "cache"
 FILE_PREFIX = "file:"
 """Before the name of a file's stream."""
 OBJECTS_PREFIX = "objects:"

@@ -92,7 +92,7 @@ class Compaction:
         path = event_path(merge.retention, merge.date, new_name())
         merged = CompactedFile(
             path=path, sha256=segment.sha256, bytes=len(segment.data), rows=segment.rows,
-            holds=_positions(holds),
+            holds=positions(holds),
         )  # fmt: skip
         values: dict[str, Any] = {"files": [merged], "removed": removed, "grace": self._grace}
         self._writer.check_size(Compact, values)
@@ -121,7 +121,7 @@ class Compaction:
         return table
 
 
-def _positions(holds: Sequence[HeldRows]) -> list[HeldRows]:
+def positions(holds: Sequence[HeldRows]) -> list[HeldRows]:
     """The same stretches as positions in the new file, as an entry states them."""
     out: list[HeldRows] = []
     edge = 0

@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 
 from ledger.errors import DamageError
-from ledger.format.manifest import DEAD_LETTERS_FOLDER, EVENTS_FOLDER, instant, parse_entry
+from ledger.format.manifest import CACHE_FOLDER, DEAD_LETTERS_FOLDER, EVENTS_FOLDER, instant, parse_entry
 from ledger.format.merkle import leaf_hash
 from ledger.format.state import day_of
 from ledger.log.protocol import CHECKPOINT
@@ -22,7 +22,6 @@ from ledger.verify.log_view import LogView
 
 LEDGER_JSON: Final = "ledger.json"
 CONFIG_FOLDER: Final = "config"
-CACHE_FOLDER: Final = "cache"
 TEMPORARY_SUFFIX: Final = ".tmp"
 LOCK_SUFFIX: Final = ".lock"
 
