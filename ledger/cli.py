@@ -33,6 +33,7 @@ from ledger.erase_cli import erase
 from ledger.errors import LedgerError, UsageError
 from ledger.evidence_cli import evidence_app
 from ledger.format.plain_text import plain
+from ledger.key_cli import key_app
 from ledger.retention_cli import hold_app, retention_app
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def register(program: typer.Typer) -> None:
     program.add_typer(config_app, name="config")
     program.add_typer(retention_app, name="retention")
     program.add_typer(hold_app, name="hold")
+    program.add_typer(key_app, name="key")
 
 
 def init(

@@ -22,10 +22,12 @@ from ledger.format.manifest import (
     Erase,
     Expire,
     Init,
+    Key,
     OffsetKey,
     RetentionClass,
     SegmentRef,
     Tick,
+    endorse_key,
     entry_bytes,
     instant,
     parse_instant,
@@ -280,8 +282,25 @@ class Writer:
             if not self.state.named(path):
                 self.store.delete(path)
 
-    def _try(self, kind: type[Any], values: dict[str, Any]) -> Entry | None:
-        entry = kind(
+    def rotate(self, new: SigningKey) -> Key:
+        """Seal that `new` signs from here on, and go on with it. Writers with the old key stop."""
+        with self._lock:
+            for _ in range(MAX_ATTEMPTS):
+                self.refresh()
+                entry: Key = endorse_key(
+                    self._next(Key, {"vkey": new.signer.vkey}), self.log.origin, new.signer
+                )
+                signed: Key = sign_entry(entry, self.log.origin, self.log.key.signer)
+                self.state.judge(signed)
+                self.sweep()
+                if self.log.rotate(entry_bytes(signed), new):
+                    self._fold(self.log.drain())
+                    return signed
+        raise _lost_every_race()
+
+    def _next(self, kind: type[Any], values: dict[str, Any]) -> Any:
+        """The entry that would come next, not signed yet."""
+        return kind(
             index=self.log.size,
             prev=self.log.commits.tree.root().hex(),
             time=instant(self.clock()),
@@ -289,7 +308,9 @@ class Writer:
             software=SOFTWARE,
             **values,
         )
-        signed = sign_entry(entry, self.log.origin, self.log.key.signer)
+
+    def _try(self, kind: type[Any], values: dict[str, Any]) -> Entry | None:
+        signed: Entry = sign_entry(self._next(kind, values), self.log.origin, self.log.key.signer)
         self.state.judge(signed)
         # Before the ledger's clock passes their grace: a file that outlives it is damage.
         self.sweep()

@@ -154,6 +154,14 @@ class Log:
         self._run(self.commits.publish())
         return True
 
+    def rotate(self, entry: bytes, new: SigningKey) -> bool:
+        """As `append`, of a `key` entry that names `new`, which signs the checkpoint that covers it."""
+        if not self._run(self.commits.append(entry)):
+            return False
+        self.key = new
+        self._run(self.commits.publish())
+        return True
+
     def drain(self) -> list[Entry]:
         """The entries taken in since the last call."""
         fresh, self._fresh = self._fresh, []
@@ -161,6 +169,11 @@ class Log:
 
     def _check_key(self) -> None:
         if self.size and self.state.key.text != self.key.verifier.text:
+            if any(key.text == self.key.verifier.text for key in self.state.keys):
+                raise UsageError(
+                    f"The key at hand signed until it was rotated; now it is {self.state.key.text}.",
+                    "Start again with the new key: `key rotate` put it in the place of the old one.",
+                )
             raise DamageError(
                 f"The key at hand is {self.key.verifier.text}; this ledger's key is {self.state.key.text}.",
                 "Name the right one with --key.",

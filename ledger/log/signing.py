@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,6 +101,32 @@ class SigningKey:
             )
 
 
+def next_key_path(path: Path) -> Path:
+    """Where the key waits that a rotation is to bring, until the log names it."""
+    return path.with_name(f"{path.name}.next")
+
+
+def put_in_place(path: Path, old: SigningKey) -> Path:
+    """The next key in the place of the old one, which is kept beside it; where that is.
+
+    May be repeated: a rotation that was cut short is finished by it.
+    """
+    retired = path.with_name(f"{path.name}.retired-{old.verifier.key_id.hex()}")
+    if not retired.exists():
+        os.link(path, retired)
+    next_path = next_key_path(path)
+    kept = next_path.with_name(f"{next_path.name}.head")
+    if kept.exists():
+        kept.rename(path.with_name(f"{path.name}.head"))
+    next_path.rename(path)
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return retired
+
+
 def open_by_any(note: bytes, verifiers: list[VerifierKey]) -> Checkpoint:
     """A checkpoint that one of the ledger's successive keys signed. Raises DamageError."""
     for older in verifiers[:-1]:
@@ -151,10 +178,29 @@ def default_key_path(ledger: Path) -> Path:
     return ledger.resolve().with_name(ledger.resolve().name + ".key")
 
 
+def _keep_private(path: Path, descriptor: int) -> None:
+    """Take away from others what they may do with a key file; who could read it may have."""
+    status = os.fstat(descriptor)
+    if not status.st_mode & 0o077:
+        return
+    try:
+        os.fchmod(descriptor, 0o600)
+    except OSError:
+        raise UsageError(
+            f"Others may read the signing key at {path}.",
+            f"Run `chmod 600 {path}` as its owner, and `key rotate` where somebody did read it.",
+        ) from None
+    print(  # noqa: T201  # for people; this layer has no console
+        f"Others could read the signing key at {path}; that is over now. Rotate it where somebody did.",
+        file=sys.stderr,
+    )
+
+
 def _read_key(path: Path) -> SignerKey:
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
+            _keep_private(path, file.fileno())
             text = file.read(MAX_KEY_BYTES)
     except FileNotFoundError:
         raise UsageError(
