@@ -31,9 +31,6 @@ from ledger.errors import UsageError
 if TYPE_CHECKING:
     from ingest.sources.http.listener import Tls
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-MIN_TOKEN_LETTERS = 16
-
 
 def ingest_http(
     listen: Annotated[str, typer.Option("--listen", help="HOST:PORT; port 0 takes any.")],
@@ -81,9 +78,10 @@ def ingest_http(
     from ingest.sources.http.listener import Listener
     from ingest.sources.http.source import SpoolSource, key_of
     from ingest.sources.http.spool import Spool
+    from ledger.settings.listening import LOOPBACK, address, read_tokens
 
-    host, port = _address(listen)
-    tokens = _tokens(token_file)
+    host, port = address(listen)
+    tokens = read_tokens(token_file)
     if not tokens and ssl_client_ca is None and host not in LOOPBACK:
         raise UsageError(
             f"{host} can be reached by others, and anybody could send.",
@@ -127,14 +125,6 @@ def ingest_http(
         kept.close()
 
 
-def _address(listen: str) -> tuple[str, int]:
-    host, _, port = listen.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isdecimal() or int(port) > 65_535:
-        raise UsageError(f"{listen!r} is no place to listen at.", "Write HOST:PORT, such as 127.0.0.1:8088.")
-    return host, int(port)
-
-
 def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> Tls | None:
     from ingest.sources.http.listener import Tls
 
@@ -150,22 +140,6 @@ def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> Tls | N
                 f"There is no file {path}.", "Correct --ssl-cert, --ssl-key and --ssl-client-ca."
             )
     return Tls(cert, key, client_ca)
-
-
-def _tokens(path: Path | None) -> list[str]:
-    if path is None:
-        return []
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise UsageError(f"The tokens in {path} cannot be read.", "Correct --token-file.") from None
-    tokens = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    if not tokens or min(map(len, tokens)) < MIN_TOKEN_LETTERS:
-        raise UsageError(
-            f"{path} holds no token, or one of less than {MIN_TOKEN_LETTERS} letters.",
-            "Write one a line, such as `openssl rand -hex 32` gives.",
-        )
-    return tokens
 
 
 def _suffix(format_: str, *, people: bool) -> str:

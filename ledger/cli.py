@@ -35,6 +35,7 @@ from ledger.evidence_cli import evidence_app
 from ledger.format.plain_text import plain
 from ledger.key_cli import key_app
 from ledger.retention_cli import hold_app, retention_app
+from ledger.witness_cli import witness_app
 
 if TYPE_CHECKING:
     from ledger.format.checkpoint import Checkpoint
@@ -55,6 +56,7 @@ def register(program: typer.Typer) -> None:
     program.add_typer(retention_app, name="retention")
     program.add_typer(hold_app, name="hold")
     program.add_typer(key_app, name="key")
+    program.add_typer(witness_app, name="witness")
 
 
 def init(

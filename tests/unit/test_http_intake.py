@@ -21,7 +21,7 @@ import pytest
 from ingest.adapters import adapter
 from ingest.authority import Intake
 from ingest.decoded import Adapter
-from ingest.http_cli import _address, _default_spool, _tls, _tokens
+from ingest.http_cli import _default_spool, _tls
 from ingest.pipeline import Pace, Pipeline
 from ingest.sources.http import listener as http_listener
 from ingest.sources.http.admission import Pace as Rate
@@ -38,6 +38,7 @@ from ingest.sources.http.source import SpoolSource, key_of
 from ingest.sources.http.spool import Message, Spool, SpoolFull
 from ledger.errors import OutsideError, UsageError
 from ledger.reader import Ledger
+from ledger.settings.listening import address, read_tokens
 from tests.certificates import CertificateAuthority
 from tests.foreign_shapes import CLOUDEVENTS, OPA
 from tests.making import Made, make_ledger
@@ -327,19 +328,19 @@ def test_a_disk_that_fails_takes_nothing_and_keeps_what_it_had(
 
 
 def test_options_are_judged(tmp_path: Path) -> None:
-    assert _address("[::1]:80") == ("::1", 80)
+    assert address("[::1]:80") == ("::1", 80)
     for wrong in ("x", ":1", "a:b", "a:70000"):
         with pytest.raises(UsageError):
-            _address(wrong)
+            address(wrong)
     path = tmp_path / "tokens"
     for text in ("", "short", "# only a comment"):
         path.write_text(text)
         with pytest.raises(UsageError):
-            _tokens(path)
+            read_tokens(path)
     path.write_text(f"# ours\n{TOKEN}\n")
-    assert _tokens(path) == [TOKEN]
+    assert read_tokens(path) == [TOKEN]
     with pytest.raises(UsageError):
-        _tokens(tmp_path / "none")
+        read_tokens(tmp_path / "none")
     with pytest.raises(UsageError):
         _default_spool("s3://bucket/x", ".spool")
     assert _default_spool(str(tmp_path / "l"), ".spool").name == "l.spool"
