@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from ingest.sources import Source
 from ledger.errors import LedgerError
+from ledger.log.witness_policy import WITNESSES
 from ledger.query.lag import note_lag
 from ledger.upkeep.compaction import Compaction
 from ledger.writer import Writer
 
+if TYPE_CHECKING:
+    from ledger.witnessing.asking import Asker
+
 COMPACT_SECONDS: Final = 10.0
 LAG_SECONDS: Final = 5.0
+WITNESS_SECONDS: Final = 10.0
+"""How often witnesses are asked for the newest head, at most."""
+TOKENS_VARIABLE: Final = "DECISION_LEDGER_WITNESS_ASK_TOKENS"
 MERGES_AT_ONCE: Final = 4
 MERGES_AT_END: Final = 64
 
@@ -30,6 +39,9 @@ class Maintenance:
         self._source = source
         self._compacted = self._noted = time.monotonic()
         self._merging: threading.Thread | None = None
+        self._asking: threading.Thread | None = None
+        self._asker: Asker | None = None
+        self._asked = 0.0
         self._compaction = Compaction(writer)
         self._reported: set[str] = set()
 
@@ -39,6 +51,11 @@ class Maintenance:
         if now - self._noted >= LAG_SECONDS:
             self._noted = now
             self._note_lag()
+        if now - self._asked >= WITNESS_SECONDS and WITNESSES in self._writer.state.configs:
+            self._asked = now
+            if self._asking is None or not self._asking.is_alive():
+                self._asking = threading.Thread(target=self._ask_witnesses, name="witnesses")
+                self._asking.start()
         idle = self._merging is None or not self._merging.is_alive()
         if idle and now - self._compacted >= COMPACT_SECONDS:
             self._compacted = now
@@ -50,8 +67,31 @@ class Maintenance:
         if self._merging is not None:
             self._merging.join()
         self._merge(MERGES_AT_END)
+        if self._asking is not None:
+            self._asking.join()
+        if WITNESSES in self._writer.state.configs:
+            self._ask_witnesses()
+        if self._asker is not None:
+            self._asker.close()
         self._writer.keep_catalogue()
         self._note_lag()
+
+    def _ask_witnesses(self) -> None:
+        from ledger.witnessing.asking import Asker, ask_for, read_witness_tokens  # noqa: PLC0415 - few have witnesses
+
+        try:
+            if self._asker is None:
+                tokens = os.environ.get(TOKENS_VARIABLE)
+                self._asker = Asker(tokens=read_witness_tokens(Path(tokens) if tokens else None))
+            found = ask_for(self._writer, self._asker)
+        except LedgerError as error:
+            log.warning("witnesses not asked", error=str(error))
+            return
+        if found is not None:
+            for name, why in found.alarms.items():
+                log.error("a witness knows another history", witness=name, why=why)
+            for name, why in found.failures.items():
+                log.warning("a witness is away", witness=name, why=why)
 
     def _merge(self, most: int) -> None:
         try:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ledger.format.note import VerifierKey
     from ledger.log.pins import Pins
     from ledger.log.signing import SigningKey
+    from ledger.reader import Ledger
 
 
 def register(program: typer.Typer) -> None:
@@ -123,6 +124,7 @@ def status(
     with open_ledger(ledger, vkey) as opened:
         value = opened.status(at)
         value["lag"] = opened.lag()
+        value["witnessed"] = _witnessed(opened)
         if gaps:
             value["gaps"] = context.find_root().obj.gaps(opened, at)
             value["lost"] = opened.lost(at)
@@ -144,12 +146,30 @@ def status(
         f"lag           {plain(row['topic'])}/{row['partition']} {row['lag']:,} (seen {row['seen']})"
         for row in value["lag"]
     ]
+    if value["witnessed"] is not None:
+        seen = value["witnessed"]
+        told = f"{seen['size']:,} entries by {seen['witnesses']} witnesses, {seen['behind']:,} behind"
+        lines.append(f"witnessed     {told}")
     lines += [f"missing       {plain(row['source'])} {_gap(row)}" for row in value.get("gaps", ())]
     lines += [
         f"lost          {plain(row['topic'])}/{row['partition']} {row['lost']:,} removed unread by the broker"
         for row in value.get("lost", ())
     ]
     answer(value, "\n".join(lines), as_json)
+
+
+def _witnessed(opened: Ledger) -> dict[str, Any] | None:
+    """How far witnesses are, where there are any."""
+    from ledger.log.witness_policy import WITNESSES, policy_in_force
+
+    if WITNESSES not in opened.state.configs:
+        return None
+    from ledger.witnessing.asking import witnessed
+
+    policy = policy_in_force(opened.state, opened.store)
+    seen = witnessed(opened.store, policy)
+    told = {"size": seen["size"], "witnesses": len(seen["names"]), "quorum": policy.quorum}
+    return {**told, "behind": opened.size - seen["size"], "time": seen["time"]}
 
 
 def _gap(row: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from ledger.format.checkpoint import Checkpoint, open_checkpoint
 from ledger.format.merkle import leaf_hash
 from ledger.format.note import SignedNote, VerifierKey
 from ledger.log.protocol import CHECKPOINT
+from ledger.log.witness_policy import Policy
 from ledger.verify.copies import Read
 from ledger.verify.findings import Finding, damage
 from ledger.verify.log_view import LogView
@@ -59,6 +60,26 @@ def check_witnessed(view: LogView, read: Read) -> list[Finding]:
         return [damage("rollback", CHECKPOINT, message, index=view.reach)]
     if view.complete and view.tree.root(head.size) != head.root:
         return [damage("fork", WITNESSED, "Witnesses saw another history than the log's.")]
+    return _check_quorum(view, read, note, head.size)
+
+
+def _check_quorum(view: LogView, read: Read, note: bytes, size: int) -> list[Finding]:
+    """Whether as many of the witnesses cosigned as were asked for when the head was made."""
+    digests = [digest for index, digest in view.policies if index < size]
+    if not digests:
+        return []
+    data = read(f"config/{digests[-1]}")
+    try:
+        policy = Policy.parse(data or b"")
+    except UsageError:
+        return []  # that file is found to be damaged by itself
+    try:
+        by = policy.signers(note)
+    except LedgerError as error:
+        return [damage("changed", WITNESSED, error.message)]
+    if policy.witnesses and len(by) < policy.quorum:
+        message = f"It has {len(by)} cosignatures of the ledger's witnesses; {policy.quorum} are asked for."
+        return [damage("changed", WITNESSED, message)]
     return []
 
 

@@ -11,6 +11,7 @@ from ledger.format.note import VerifierKey
 from ledger.format.tiles import BUNDLE_WIDTH
 from ledger.log.protocol import CHECKPOINT
 from ledger.log.retention_classes import CLASSES
+from ledger.log.witness_policy import WITNESSES
 from ledger.verify.copies import Leaves
 from ledger.verify.findings import damage, listed
 from ledger.verify.keys import is_signed, key_of
@@ -146,6 +147,8 @@ class LogReplay:
             self.view.appends[index] = entry
         elif isinstance(entry, Config):
             self.view.configs.setdefault(entry.sha256, index)
+            if entry.name == WITNESSES:
+                self.view.policies.append((index, entry.sha256))
 
     def _refuse_next(self, index: int, problem: str) -> None:
         number = index // BUNDLE_WIDTH

@@ -41,6 +41,8 @@ class LogView:
     findings: list[Finding] = field(default_factory=list)
     appends: dict[int, Append] = field(default_factory=dict)
     configs: dict[str, int] = field(default_factory=dict)
+    policies: list[tuple[int, str]] = field(default_factory=list)
+    """(entry, SHA-256 of the file) of each policy of witnesses."""
     expiries: list[Expiry] = field(default_factory=list)
     leaves: list[bytes | None] = field(default_factory=list)
     """The leaf hashes that are believed, None for those of lost entries."""
