@@ -12,7 +12,10 @@ from detections.clocks import Clocks
 from detections.day_answers import answers_of
 from detections.metrics.gaps import Gap, Gaps
 from detections.sealed_log import SealedLog
-from ledger.format.manifest import Append, Config
+from ledger.format.manifest import Append, Config, Erase, Expire
+from ledger.format.state import LogState
+from ledger.log.witness_policy import policy_in_force
+from ledger.witnessing.asking import witnessed
 
 MAX_LETTERS: Final = 500
 _LETTERS: Final = f"""
@@ -31,8 +34,22 @@ def head(reading: Reading) -> dict[str, Any]:
         "size": reading.size,
         "root": reading.ledger.sealed.tree.root(reading.size).hex(),
         "clock": state.clock,
+        **_trust(reading, state),
         "files": len(state.files),
         "bytes": sum(file.bytes for file in state.files.values()),
+    }
+
+
+def _trust(reading: Reading, state: LogState) -> dict[str, Any]:
+    """Who else saw the head, and what is held: by name for those who see all tenants."""
+    policy = policy_in_force(state, reading.ledger.store)
+    whole = reading.viewer.tenants is None
+    return {
+        "witnesses": len(policy.witnesses),
+        "quorum": policy.quorum,
+        "cosigned": witnessed(reading.ledger.store, policy)["size"],
+        "held": len(state.legal_holds),
+        "holds": [f"{one.id} ({one.reason})" for one in state.legal_holds.values()][:5] if whole else [],
     }
 
 
@@ -49,12 +66,17 @@ def completeness(reading: Reading) -> dict[str, Any]:
         row["provable"] = _provable(row["numbered"], row["events"], reading.viewer)
     clocks = Clocks()
     lost: dict[tuple[str, int], int] = {}
+    expired = erased = 0
     for entry in SealedLog.of(reading.ledger).parsed(0, reading.size):
         clocks.take(entry)
         if isinstance(entry, Append):
             for one in entry.offsets:
                 key = (one.topic, one.partition)
                 lost[key] = lost.get(key, 0) + sum(end - start for start, end in one.lost)
+        elif isinstance(entry, Expire):
+            expired += len(entry.paths)
+        elif isinstance(entry, Erase):
+            erased += sum(len(part.indexes) for part in entry.rows)
     state = reading.ledger.as_of(reading.size)
     stalled = {(key.topic, key.partition) for key in clocks.stalled()}
     partitions = [
@@ -70,6 +92,8 @@ def completeness(reading: Reading) -> dict[str, Any]:
     return {
         "sources": sources,
         "partitions": partitions,
+        "expired": expired,
+        "erased": erased,
         "ledger_clock": clocks.ledger,
         "settle_clock": clocks.settle,
     }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import streamlit as st
 
 from dashboard.access import Right
@@ -24,11 +27,28 @@ def show() -> None:
     columns[2].metric("Size", size_text(found["bytes"]), border=True)
     columns[3].metric("Newest entry", f"{found['clock']:%m-%d %H:%M} UTC", border=True)
     st.code(f"{found['origin']}\n{found['size']}\n{found['root']}\n{found['vkey']}", language=None)
-    st.caption("Witnesses: none is configured\\. Retention runs and holds: none is recorded\\.")
+    st.caption(literal(_trust(found)))
     _completeness()
     _configurations()
     if viewer().may(Right.DEAD_LETTERS):
         _dead_letters()
+
+
+def _trust(found: Mapping[str, Any]) -> str:
+    """Who else saw the head, and what is held, in words."""
+    if not found["witnesses"]:
+        seen = "Witnesses: none is configured."
+    else:
+        behind = max(0, found["size"] - found["cosigned"])
+        asked = f"a quorum of {found['quorum']} of {found['witnesses']} witnesses"
+        seen = f"{found['cosigned']:,} entries are cosigned by {asked}, {behind:,} are not yet."
+    names = "; ".join(found["holds"])
+    held = (
+        f"{found['held']} holds are in force{f': {names}' if names else ''}."
+        if found["held"]
+        else "No hold is in force."
+    )
+    return f"{seen} {held}"
 
 
 def _sentence() -> str:
@@ -81,7 +101,8 @@ def _completeness() -> None:
     st.caption(
         literal(
             f"Everything that sources had sent by {moment(found['settle_clock'])} was read; "
-            f"the ledger's clock is at {moment(found['ledger_clock'])}."
+            f"the ledger's clock is at {moment(found['ledger_clock'])}. "
+            f"{found['expired']:,} segments expired by their class, {found['erased']:,} rows were erased."
         )
     )
     show_table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from ledger.witnessing.cosigning import MAX_BODY_BYTES, Refused, cosign, judge, 
 from ledger.witnessing.memory import WitnessMemory
 
 PATH: Final = "/add-checkpoint"
+BODY_SECONDS: Final = 10.0
 
 
 class Witness:
@@ -64,10 +66,13 @@ class Witness:
                 "Show a token: Authorization: Bearer …\n", 401, {"WWW-Authenticate": "Bearer"}
             )
         try:
-            body = await _body(request)
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await _body(request)
             line = await run_in_threadpool(self.add_checkpoint, body)
         except Refused as refused:
             return Response(refused.body, refused.status, media_type=refused.content_type)
+        except TimeoutError:
+            return PlainTextResponse(f"The body took longer than {BODY_SECONDS:g} s.\n", 408)
         except ClientDisconnect:
             return Response(status_code=499)
         except OutsideError:

@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 
 import decision_ledger
+from dashboard.access import Viewer, local_viewer
+from dashboard.answers import integrity
+from dashboard.pool import Pool
+from dashboard.statements import Statements
 from ledger.console import run
 from ledger.errors import UsageError
 from ledger.format.manifest import (
@@ -284,3 +288,24 @@ def test_the_commands(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
         *signed,
         code=2,
     )
+
+
+def test_the_dashboard_says_what_is_held_and_what_went(made: Made) -> None:
+    writer = made.writer()
+    match = HoldMatch(class_="standard", from_=instant(NOON - timedelta(days=33)))
+    writer.put(HoldPlaced, {"id": "case-17", "match": match, "by": "user:counsel", "reason": "case 17"})
+    entries = applied(made, writer)
+    one = Statements(Pool(str(made.folder)))
+    ann = Viewer("i#ann", frozenset({"analyst"}), frozenset({"acme"}))
+
+    def answered(viewer: Viewer, question: Any) -> Any:
+        return one.answer(viewer, one.pool.newest().size, question)
+
+    try:
+        head, some = answered(local_viewer(), integrity.head), answered(ann, integrity.head)
+        gone = answered(local_viewer(), integrity.completeness)
+    finally:
+        one.close()
+    assert (head["held"], head["holds"], head["witnesses"]) == (1, ["case-17 (case 17)"], 0)
+    assert (some["held"], some["holds"]) == (1, [])
+    assert (gone["expired"], gone["erased"]) == (sum(len(entry.paths) for entry in entries), 0)

@@ -28,6 +28,7 @@ from ingest.sources.objects.reader import ObjectReader
 from ingest.sources.objects.sealed_objects import SealedObjects
 from ledger.errors import LedgerError, OutsideError
 from ledger.format.manifest import MAX_OBJECT_KEY_CHARS, OBJECTS_PREFIX, OffsetKey
+from ledger.format.plain_text import plain
 
 LOOK_SECONDS: Final = 60.0
 FULL_LOOK_SECONDS: Final = 86_400.0
@@ -257,7 +258,7 @@ class ObjectSource:
             return None
         skip = self._known.records(version.key, version.etag)
         if skip is not None and self._known.is_rewritten(version.key, version.etag):
-            log.warning("object-rewritten", key=version.key)
+            log.warning("object-rewritten", key=plain(version.key))
         return skip
 
     def _fetch(self, version: Version) -> bytes:
