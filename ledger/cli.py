@@ -29,6 +29,7 @@ from ledger.console import (
     table_text,
 )
 from ledger.defaults import LEFT_OVER_SECONDS, MAX_TRACE_EVENTS, QUERY_SECONDS
+from ledger.doctor_cli import doctor
 from ledger.erase_cli import erase
 from ledger.errors import LedgerError, UsageError
 from ledger.evidence_cli import evidence_app
@@ -50,6 +51,7 @@ def register(program: typer.Typer) -> None:
     for name, command in (
         ("init", init), ("status", status), ("sql", sql), ("trace", trace),
         ("files", files), ("verify", verify_command), ("compact", compact), ("gc", gc), ("erase", erase),
+        ("doctor", doctor),
     ):  # fmt: skip
         program.command(name)(command)
     program.add_typer(evidence_app, name="evidence")

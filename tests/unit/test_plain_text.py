@@ -130,6 +130,7 @@ def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
         "witness remove": ["witness", "remove", EVIL, *url],
         "witness list": ["witness", "list", *url],
         "witness ask": ["witness", "ask", *url],
+        "doctor": ["doctor", "--bootstrap", EVIL, *url],
         "retention plan": ["retention", "plan", *url],
         "retention apply": ["retention", "apply", "--reason", EVIL, *url],
         "hold add": ["hold", "add", "--trace", EVIL, "--by", "user:x", "--reason", "x", *url],
