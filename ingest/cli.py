@@ -15,6 +15,7 @@ from ingest.http_cli import ingest_http
 from ingest.ingestion import (
     FormatOption,
     IntakeOption,
+    RetentionOption,
     RowsOption,
     SecondsOption,
     WriterOption,
@@ -162,6 +163,7 @@ def ingest_kafka(
         Path | None, typer.Option("--sasl-password-file", help="A file with the user's password.")
     ] = None,
     intake: IntakeOption = None,
+    apply_retention: RetentionOption = False,
     writer_name: WriterOption = None,
     listen: MetersOption = None,
     batch_rows: RowsOption = BATCH_ROWS,
@@ -227,8 +229,9 @@ def ingest_kafka(
     )
     pace = Pace(rows=batch_rows, seconds=batch_seconds)
     ingested(
-        source, first.adapter, writer, first.settings, pace, as_json=as_json, listen=listen, routes=routes
-    )
+        source, first.adapter, writer, first.settings, pace, as_json=as_json, listen=listen, routes=routes,
+        apply_retention=apply_retention,
+    )  # fmt: skip
 
 
 def _explained(sampled: SampledAdapter, options: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from ingest.defaults import BATCH_ROWS, BATCH_SECONDS
 from ingest.ingestion import (
     FormatOption,
     IntakeOption,
+    RetentionOption,
     RowsOption,
     SecondsOption,
     WriterOption,
@@ -57,6 +58,7 @@ def ingest_http(
     ] = False,
     format_: FormatOption = "native",
     intake: IntakeOption = None,
+    apply_retention: RetentionOption = False,
     writer_name: WriterOption = None,
     meters: MetersOption = None,
     batch_rows: RowsOption = BATCH_ROWS,
@@ -116,6 +118,7 @@ def ingest_http(
                 writer,
                 settings,
                 pace,
+                apply_retention=apply_retention,
                 as_json=as_json,
                 listen=meters,
             )

@@ -15,6 +15,7 @@ from ledger.errors import LedgerError
 from ledger.log.witness_policy import WITNESSES
 from ledger.query.lag import note_lag
 from ledger.upkeep.compaction import Compaction
+from ledger.upkeep.retention import apply
 from ledger.writer import Writer
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ LAG_SECONDS: Final = 5.0
 WITNESS_SECONDS: Final = 10.0
 """How often witnesses are asked for the newest head, at most."""
 TOKENS_VARIABLE: Final = "DECISION_LEDGER_WITNESS_ASK_TOKENS"
+RETENTION_SECONDS: Final = 3_600.0
+"""How often retention is applied, where that was asked for; the first time with the first merge."""
 MERGES_AT_ONCE: Final = 4
 MERGES_AT_END: Final = 64
 
@@ -34,8 +37,9 @@ log = structlog.get_logger()
 class Maintenance:
     """Runs at most one merge at a time, in a thread of its own; a failure is logged and sealing goes on."""
 
-    def __init__(self, writer: Writer, source: Source) -> None:
+    def __init__(self, writer: Writer, source: Source, *, apply_retention: bool = False) -> None:
         self._writer = writer
+        self._retention_due = 0.0 if apply_retention else float("inf")
         self._source = source
         self._compacted = self._noted = time.monotonic()
         self._merging: threading.Thread | None = None
@@ -59,7 +63,7 @@ class Maintenance:
         idle = self._merging is None or not self._merging.is_alive()
         if idle and now - self._compacted >= COMPACT_SECONDS:
             self._compacted = now
-            self._merging = threading.Thread(target=self._merge, args=(MERGES_AT_ONCE,), name="compact")
+            self._merging = threading.Thread(target=self._tidy, name="tidy")
             self._merging.start()
 
     def finish(self) -> None:
@@ -67,6 +71,8 @@ class Maintenance:
         if self._merging is not None:
             self._merging.join()
         self._merge(MERGES_AT_END)
+        if time.monotonic() >= self._retention_due:
+            self._expire()
         if self._asking is not None:
             self._asking.join()
         if WITNESSES in self._writer.state.configs:
@@ -92,6 +98,19 @@ class Maintenance:
                 log.error("a witness knows another history", witness=name, why=why)
             for name, why in found.failures.items():
                 log.warning("a witness is away", witness=name, why=why)
+
+    def _tidy(self) -> None:
+        self._merge(MERGES_AT_ONCE)
+        if time.monotonic() >= self._retention_due:
+            self._retention_due = time.monotonic() + RETENTION_SECONDS
+            self._expire()
+
+    def _expire(self) -> None:
+        try:
+            for entry in apply(self._writer, by=self._writer.name):
+                log.info("expired", retention=entry.class_, segments=len(entry.paths), before=entry.cutoff)
+        except LedgerError as error:
+            log.warning("retention was not applied", error=str(error))
 
     def _merge(self, most: int) -> None:
         try:

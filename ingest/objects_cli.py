@@ -15,6 +15,7 @@ from ingest.defaults import BATCH_ROWS, BATCH_SECONDS
 from ingest.ingestion import (
     FormatOption,
     IntakeOption,
+    RetentionOption,
     RowsOption,
     SecondsOption,
     WriterOption,
@@ -43,6 +44,7 @@ def ingest_objects(
     ] = False,
     client_config: ClientOption = None,
     intake: IntakeOption = None,
+    apply_retention: RetentionOption = False,
     writer_name: WriterOption = None,
     listen: MetersOption = None,
     batch_rows: RowsOption = BATCH_ROWS,
@@ -89,6 +91,7 @@ def ingest_objects(
         Pace(rows=batch_rows, seconds=batch_seconds),
         as_json=as_json,
         listen=listen,
+        apply_retention=apply_retention,
     )
 
 

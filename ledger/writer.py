@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -47,6 +47,7 @@ from ledger.sealing.segment import read_events
 from ledger.storage.store import Store, committed_data
 
 SOFTWARE: Final = "decision-ledger/0.1.0"
+Answer = TypeVar("Answer")
 MAX_ATTEMPTS: Final = 100
 """Races for the next entry that a commit may lose before it gives up."""
 TICK_SECONDS: Final = 60
@@ -121,6 +122,12 @@ class Writer:
         with self._lock:
             self.refresh()
             return self.state.position(key)
+
+    def look(self, ask: Callable[[LogState], Answer]) -> Answer:
+        """What `ask` says of the log as it is now; nothing changes it meanwhile."""
+        with self._lock:
+            self.refresh()
+            return ask(self.state)
 
     def entries(self) -> Iterator[bytes]:
         """The log's entries as it is now, each read when it is asked for."""

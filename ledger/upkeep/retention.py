@@ -118,8 +118,7 @@ def apply(writer: Writer, *, by: str, reason: str = REASON, grace: int = GRACE_S
     """
     tried: set[str] = set()
     while True:
-        writer.refresh()
-        for one in plan(writer.state, writer.classes(), writer.clock()):
+        for one in writer.look(lambda state: plan(state, writer.classes(), writer.clock())):
             paths = [segment.path for segment in one.due if segment.path not in tried][:MAX_PATHS]
             if paths:
                 break

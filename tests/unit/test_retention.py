@@ -14,6 +14,7 @@ from dashboard.access import Viewer, local_viewer
 from dashboard.answers import integrity
 from dashboard.pool import Pool
 from dashboard.statements import Statements
+from ingest.maintenance import Maintenance
 from ledger.console import run
 from ledger.errors import UsageError
 from ledger.format.manifest import (
@@ -309,3 +310,19 @@ def test_the_dashboard_says_what_is_held_and_what_went(made: Made) -> None:
     assert (head["held"], head["holds"], head["witnesses"]) == (1, ["case-17 (case 17)"], 0)
     assert (some["held"], some["holds"]) == (1, [])
     assert (gone["expired"], gone["erased"]) == (sum(len(entry.paths) for entry in entries), 0)
+
+
+def test_an_intake_applies_retention_by_itself_where_it_is_asked_to(made: Made) -> None:
+    class Nothing:
+        def lag(self) -> dict[Any, int]:
+            return {}
+
+    writer = made.writer()
+    Maintenance(writer, Nothing()).finish()  # type: ignore[arg-type]  # all that is asked of a source here
+    assert len(dates(made, "short")) == 40
+    maintenance = Maintenance(writer, Nothing(), apply_retention=True)  # type: ignore[arg-type]  # as above
+    maintenance.finish()
+    made.clock.advance(120)
+    writer.sweep()
+    assert len(dates(made, "short")) == 3
+    assert verify(LocalStore(made.folder)).ok
