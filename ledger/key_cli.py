@@ -1,8 +1,9 @@
-"""The command on the signing key: key rotate."""
+"""Commands on the signing key: key rotate, key protect."""
 
 from __future__ import annotations
 
-from typing import Final
+from pathlib import Path
+from typing import Annotated, Final
 
 import typer
 
@@ -24,7 +25,15 @@ def key_rotate(ledger: LedgerOption = None, key: KeyOption = None, as_json: Json
 
     Example: decision-ledger key rotate
     """
-    from ledger.log.signing import SigningKey, create_key, next_key_path, put_in_place
+    from ledger.log.protected_key import is_protected
+    from ledger.log.signing import (
+        SigningKey,
+        create_key,
+        next_key_path,
+        passphrase,
+        put_in_place,
+        put_under,
+    )
     from ledger.writer import Writer
 
     old = signing_key(ledger, key)
@@ -32,6 +41,8 @@ def key_rotate(ledger: LedgerOption = None, key: KeyOption = None, as_json: Json
     path = next_key_path(old.path)
     if not path.exists():
         create_key(path, old.signer.name)
+        if is_protected(old.path.read_text("utf-8")):
+            put_under(path, SigningKey(path), passphrase(old.path))
     new = SigningKey(path)
     try:
         writer = Writer(store, old, name="key", remember=False)
@@ -49,3 +60,28 @@ def key_rotate(ledger: LedgerOption = None, key: KeyOption = None, as_json: Json
         f"Signing key: {old.path}. The old one is {retired}: destroy it, and every copy of it.\n{REMEDY}"
     )
     answer(value, text, as_json)
+
+
+@key_app.command("protect")
+def key_protect(
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option("--passphrase-file", help="A file whose first line it is; else it is asked for."),
+    ] = None,
+    ledger: LedgerOption = None,
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put the signing key under a passphrase, or under another one. The key stays the same.
+
+    Example: decision-ledger key protect --passphrase-file words.txt
+    """
+    from ledger.log.signing import PASSPHRASE_VARIABLE, passphrase, put_under
+
+    signing = signing_key(ledger, key)
+    put_under(signing.path, signing, passphrase(signing.path, passphrase_file))
+    text = (
+        f"{signing.path} is under the passphrase now. Whoever writes names a file with it in "
+        f"{PASSPHRASE_VARIABLE}, or types it. Destroy older copies of the key file."
+    )
+    answer({"key": str(signing.path), "vkey": signing.signer.vkey}, text, as_json)

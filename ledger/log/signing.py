@@ -7,7 +7,9 @@ behind a writer's back is noticed before anything is signed over it.
 from __future__ import annotations
 
 import fcntl
+import getpass
 import os
+import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +17,13 @@ from pathlib import Path
 from ledger.errors import DamageError, OutsideError, UsageError
 from ledger.format.checkpoint import Checkpoint, open_checkpoint
 from ledger.format.note import SignerKey, VerifierKey
+from ledger.log.protected_key import is_protected, open_protected, protect
 from ledger.storage.local_store import LocalStore
 from ledger.storage.user_folders import config_folder
 
 KEY_VARIABLE = "DECISION_LEDGER_KEY"
+PASSPHRASE_VARIABLE = "DECISION_LEDGER_KEY_PASSPHRASE_FILE"  # noqa: S105 - the name of a variable
+"""Names a file with the passphrase of the signing key."""
 MAX_KEY_BYTES = 4_096
 
 
@@ -210,6 +215,40 @@ def _read_key(path: Path) -> SignerKey:
     except OSError as error:
         raise UsageError(f"The signing key at {path} cannot be read: {error.strerror}.") from None
     try:
-        return SignerKey.from_text(text.decode().strip())
+        told = text.decode().strip()
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not a signing key.", "It holds one line, PRIVATE+KEY+….") from None
+    return open_protected(told, passphrase(path)) if is_protected(told) else SignerKey.from_text(told)
+
+
+def passphrase(path: Path, given: Path | None = None) -> str:
+    """The passphrase of a key: the first line of a file, else as somebody types it. Raises UsageError."""
+    named = given or (Path(os.environ[PASSPHRASE_VARIABLE]) if os.environ.get(PASSPHRASE_VARIABLE) else None)
+    if named is not None:
+        try:
+            return named.read_text("utf-8").partition("\n")[0]
+        except (OSError, UnicodeDecodeError):
+            raise UsageError(f"The passphrase in {named} cannot be read.", "Correct its file.") from None
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"The signing key at {path} is under a passphrase.",
+            f"Name a file with it in {PASSPHRASE_VARIABLE}.",
+        )
+    return getpass.getpass(f"Passphrase of {path}: ")
+
+
+def put_under(path: Path, key: SigningKey, words: str) -> None:
+    """Write a key anew under a passphrase, in the place of its file. Raises UsageError."""
+    text = protect(key.signer, words)
+    made = path.with_name(f"{path.name}.{secrets.token_hex(16)}.tmp")
+    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    made.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -125,6 +125,7 @@ def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
         "policy what-if": ["policy", "what-if", str(folder / EVIL), "--state", str(folder), *url],
         "export ocsf": ["export", "ocsf", *url],
         "erase": ["erase", "--event", f"id{EVIL}", "--by", "user:x", "--reason", "x", *url],
+        "key protect": ["key", "protect", "--passphrase-file", EVIL, *url],
         "key rotate": ["key", "rotate", *url],
         "witness add": ["witness", "add", EVIL, f"https://{EVIL}", *url],
         "witness remove": ["witness", "remove", EVIL, *url],
