@@ -49,7 +49,8 @@ def test_what_is_protected_opens_with_its_words_and_no_other() -> None:
     "change",
     [
         {"name": "other.example"}, {"vkey": "x"}, {"n": 2**15}, {"n": 2**14 + 1}, {"n": 2**40},
-        {"salt": "AAAA"}, {"salt": "?"}, {"sealed": "AAAA"}, {"format": "decision-ledger-key/2"}, {"more": 1}, {"nonce": None},
+        {"salt": "AAAA"}, {"salt": "?"}, {"sealed": "AAAA"},
+        {"format": "decision-ledger-key/2"}, {"more": 1}, {"nonce": None},
     ],
 )  # fmt: skip
 def test_no_part_of_the_file_can_be_exchanged(change: dict[str, Any]) -> None:
