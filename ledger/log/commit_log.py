@@ -171,7 +171,8 @@ class Log:
         if self.size and self.state.key.text != self.key.verifier.text:
             if any(key.text == self.key.verifier.text for key in self.state.keys):
                 raise UsageError(
-                    f"The key at hand signed until it was rotated; now it is {self.state.key.text}.",
+                    "The key at hand signed until it was rotated; "
+                    f"this ledger's key is {self.state.key.text}.",
                     "Start again with the new key: `key rotate` put it in the place of the old one.",
                 )
             raise DamageError(
