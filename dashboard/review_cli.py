@@ -16,9 +16,8 @@ from ledger.console import (
     answer,
     open_ledger,
     person,
-    signing_key,
-    store_at,
     table_text,
+    writer_of,
 )
 
 review_app = typer.Typer(no_args_is_help=True, help="Authority that stands: is it still needed?")
@@ -100,7 +99,6 @@ def review_close(
     from detections.alerting.alert import SOURCE
     from detections.alerting.triage import seal_triage
     from ledger.errors import UsageError
-    from ledger.writer import Writer
 
     with open_ledger(ledger, None) as opened:
         state = review_state(Reading(opened, local_viewer(), opened.size, lambda: opened))
@@ -122,7 +120,7 @@ def review_close(
     )
     attributes = rfc8785.dumps(event["attributes"]).decode()
     sealed = {**event, "source": SOURCE, "attributes": attributes, "retention": "standard"}
-    seal_triage(Writer(store_at(ledger), signing_key(ledger, key), name="review", remember=False), [sealed])
+    seal_triage(writer_of(ledger, key, "review"), [sealed])
     answer(
         {"target": target, "outcome": outcome, "campaign": campaign["name"]}, f"{target}: {outcome}.", as_json
     )

@@ -16,9 +16,8 @@ from ledger.console import (
     answer,
     open_ledger,
     person,
-    signing_key,
-    store_at,
     table_text,
+    writer_of,
 )
 
 if TYPE_CHECKING:
@@ -193,11 +192,10 @@ def alerts_dismiss(
 def _step(alerts: list[str], ledger: str | None, key: Path | None, step: Triage, as_json: bool) -> None:
     from detections.alerting.standing import alert_of
     from detections.alerting.triage import seal_triage, triage_event
-    from ledger.writer import Writer
 
     with open_ledger(ledger, None) as opened:
         found = [alert_of(opened, one) for one in dict.fromkeys(alerts)]
-    writer = Writer(store_at(ledger), signing_key(ledger, key), name="triage", remember=False)
+    writer = writer_of(ledger, key, "triage")
     seal_triage(writer, [triage_event(one, step) for one in found])
     value = [
         {"alert_id": one["alert_id"], "rule_id": one["rule_id"], "was": one["state"], "is": step.outcome}

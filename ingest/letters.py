@@ -1,21 +1,16 @@
-"""Dead letters: which there are, found by status, and one of them whole.
-
-A letter's id is `<file name>:<row>`: the name of the file that it was sealed in, and its row there. It stays
-the same where that file was merged into another.
-"""
+"""Dead letters: which there are, found by status, and one of them whole."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Sequence
 from typing import Any, Final
 
 from ledger.errors import UsageError
 from ledger.events import DEAD_LETTER_STATUSES
-from ledger.format.manifest import DeadLetterRef, parse_dead_letter_path
-from ledger.format.state import LogState
+from ledger.format.manifest import parse_dead_letter_path
 from ledger.query.engine import PLACED
+from ledger.query.letter_ids import find_letter, letter_id
 from ledger.reader import Ledger
 from ledger.sealing.segment import read_dead_letter_rows
 
@@ -75,29 +70,6 @@ def shown(ledger: Ledger, letter: str) -> dict[str, Any]:
     payload = row.pop("payload")
     row["message"] = None if payload is None else base64.b64decode(payload).decode("utf-8", "replace")
     return {"id": letter, **row, "replayed": place in ledger.state.replayed}
-
-
-def letter_id(segment: str, row: int) -> str:
-    """The id of a letter by where it was sealed."""
-    return f"{PurePosixPath(segment).stem}:{row}"
-
-
-def find_letter(state: LogState, letter: str) -> tuple[str, int] | None:
-    """(path of the file that it was sealed in, row there) of an id, or None where there is none."""
-    name, _, number = letter.rpartition(":")
-    if not name or not number.isascii() or not number.isdigit():
-        return None
-    for path in letter_segments(state):
-        if PurePosixPath(path).stem == name and int(number) < state.originals[path].ref.rows:
-            return path, int(number)
-    return None
-
-
-def letter_segments(state: LogState) -> Iterable[str]:
-    """The files that letters were sealed in and that have not expired, in log order."""
-    for path, original in state.originals.items():
-        if isinstance(original.ref, DeadLetterRef) and not original.expired:
-            yield path
 
 
 def letter_row(ledger: Ledger, segment: str, row: int) -> dict[str, Any] | None:

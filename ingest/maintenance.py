@@ -70,9 +70,7 @@ class Maintenance:
         """Wait for a merge under way; merge what this run left small; note the last lag."""
         if self._merging is not None:
             self._merging.join()
-        self._merge(MERGES_AT_END)
-        if time.monotonic() >= self._retention_due:
-            self._expire()
+        self._tidy(MERGES_AT_END)
         if self._asking is not None:
             self._asking.join()
         if WITNESSES in self._writer.state.configs:
@@ -99,8 +97,8 @@ class Maintenance:
             for name, why in found.failures.items():
                 log.warning("a witness is away", witness=name, why=why)
 
-    def _tidy(self) -> None:
-        self._merge(MERGES_AT_ONCE)
+    def _tidy(self, most: int = MERGES_AT_ONCE) -> None:
+        self._merge(most)
         if time.monotonic() >= self._retention_due:
             self._retention_due = time.monotonic() + RETENTION_SECONDS
             self._expire()

@@ -75,7 +75,7 @@ class Totals:
             self.ignored += row.ignored or 0
             self.rejected += row.rejected or 0
             self.skipped += sum(end - start for start, end in row.skipped)
-            self.lost += sum(end - start for start, end in row.lost)
+            self.lost += row.lost_messages
 
 
 @dataclass(slots=True)

@@ -17,10 +17,11 @@ from ingest.authority import apply
 from ingest.chunk import Chunk
 from ingest.decoded import Adapter, headers_of
 from ingest.intakes import IntakeSettings
-from ingest.letters import find_letter, letter_row, letter_segments
+from ingest.letters import letter_row
 from ingest.stretches import decoded_chunk, split_headers, stretch_of
 from ledger.errors import UsageError
 from ledger.format.manifest import OffsetKey
+from ledger.query.letter_ids import find_letter, letter_segments
 from ledger.reader import Ledger
 from ledger.sealing.batch import ACCEPTED, Stretch
 from ledger.sealing.segment import read_dead_letter_rows

@@ -24,9 +24,9 @@ from ledger.console import (
     open_ledger,
     put_bytes,
     shared,
-    signing_key,
     store_at,
     table_text,
+    writer_of,
 )
 from ledger.defaults import LEFT_OVER_SECONDS, MAX_TRACE_EVENTS, QUERY_SECONDS
 from ledger.doctor_cli import doctor
@@ -338,9 +338,8 @@ def compact(ledger: LedgerOption = None, key: KeyOption = None, as_json: JsonOpt
     Example: decision-ledger compact
     """
     from ledger.upkeep.compaction import Compaction
-    from ledger.writer import Writer
 
-    writer = Writer(store_at(ledger), signing_key(ledger, key), name="compact", remember=False)
+    writer = writer_of(ledger, key, "compact")
     before = len(writer.state.files)
     compaction = Compaction(writer)
     entries = compaction.run(fan_in=2)
@@ -370,9 +369,8 @@ def gc(
     Example: decision-ledger gc
     """
     from ledger.upkeep.left_overs import gc as collect
-    from ledger.writer import Writer
 
-    writer = Writer(store_at(ledger), signing_key(ledger, key), name="gc", remember=False)
+    writer = writer_of(ledger, key, "gc")
     left, swept = collect(writer, age=timedelta(seconds=older_than))
     answer(
         {"left_overs": left, "removed": swept},

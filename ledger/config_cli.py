@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ledger.console import JsonOption, KeyOption, LedgerOption, answer, signing_key, store_at
+from ledger.console import JsonOption, KeyOption, LedgerOption, answer, writer_of
 from ledger.defaults import CONFIG_NAMES
 from ledger.errors import UsageError
 
@@ -48,13 +48,11 @@ def config_load(
 
     Example: decision-ledger config load classes classes.toml
     """
-    from ledger.writer import Writer
-
     if name not in CONFIG_NAMES:
         raise UsageError(f"There is no configuration {name!r}.", f"Load one of {', '.join(CONFIG_NAMES)}.")
     kind = _classes() if name == "classes" else KINDS[name]
     data = kind.read(file)
-    writer = Writer(store_at(ledger), signing_key(ledger, key), name="config", remember=False)
+    writer = writer_of(ledger, key, "config")
     changed = kind.changes(writer, data) and seal_config(writer, name, data)
     digest = hashlib.sha256(data).hexdigest()
     value: dict[str, Any] = {"name": name, "sha256": digest, "changed": changed, "head": writer.state.size}

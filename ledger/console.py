@@ -29,12 +29,10 @@ from ledger.settings.option_names import command_of
 
 if TYPE_CHECKING:
     from ledger.log.signing import SigningKey
-    from ledger.storage.store import Store
-
-
-if TYPE_CHECKING:
     from ledger.query.engine import QueryLimits
     from ledger.reader import Ledger
+    from ledger.storage.store import Store
+    from ledger.writer import Writer
 
 DEFAULT_LEDGER: Final = "./decision-ledger"
 TABLE_WIDTH: Final = 10_000
@@ -123,6 +121,13 @@ def signing_key(given_ledger: str | None, given_key: Path | None, key_id: str | 
             "Name it with --key or DECISION_LEDGER_KEY; only `init` makes a new one.",
         )
     return SigningKey(path)
+
+
+def writer_of(given_ledger: str | None, given_key: Path | None, name: str) -> Writer:
+    """The writer of a command that seals remarks of its own: it need not remember events."""
+    from ledger.writer import Writer
+
+    return Writer(store_at(given_ledger), signing_key(given_ledger, given_key), name=name, remember=False)
 
 
 def _key_id(given_ledger: str | None) -> str | None:

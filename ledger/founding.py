@@ -18,7 +18,7 @@ from ledger.format.tiles import decode_bundle, entries_path
 from ledger.log.commit_log import Log
 from ledger.log.protocol import CHECKPOINT
 from ledger.log.retention_classes import Classes
-from ledger.log.signing import SigningKey, create_key
+from ledger.log.signing import SigningKey, create_key, sync_folder
 from ledger.storage.store import Store
 from ledger.writer import create_ledger, ledger_json
 
@@ -84,11 +84,7 @@ def _make_key(path: Path, origin: str) -> None:
         raise OutsideError(f"The key cannot be written to {path}: {error.strerror}.") from None
     finally:
         whole.unlink()
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)
 
 
 def _first_entry(store: Store) -> bytes | None:

@@ -275,7 +275,7 @@ class Ledger:
             if _SOME_LOST in data:
                 for row in getattr(parse_entry(data), "offsets", ()):
                     key = (row.topic, row.partition)
-                    counts[key] = counts.get(key, 0) + sum(end - start for start, end in row.lost)
+                    counts[key] = counts.get(key, 0) + row.lost_messages
         return [
             {"topic": topic, "partition": partition, "lost": n}
             for (topic, partition), n in sorted(counts.items())

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -20,20 +20,27 @@ from ledger.console import (
     answer,
     note,
     open_ledger,
-    signing_key,
-    store_at,
     table_text,
+    writer_of,
 )
 from ledger.defaults import GRACE_SECONDS
 from ledger.errors import UsageError
 
 if TYPE_CHECKING:
+    from ledger.format.state import LogState
     from ledger.upkeep.retention import ClassPlan
     from ledger.writer import Writer
 
 HOLD_ID_BYTES: Final = 4
 MAX_TEXT: Final = 2_000
 ByOption = Annotated[str, typer.Option("--by", help="Who asked for it, such as user:counsel. It is sealed.")]
+GraceOption = Annotated[
+    int,
+    typer.Option("--grace", help="Seconds until the old files are deleted, for those who read now.", min=0),
+]
+NoWaitOption = Annotated[
+    bool, typer.Option("--no-wait", help="End before the grace is over; the next commit deletes them.")
+]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why. It is sealed, and never goes.")]
 
 retention_app = typer.Typer(no_args_is_help=True, help="How long events are kept, and what goes when.")
@@ -63,13 +70,8 @@ def retention_plan(
 def retention_apply(
     by: ByOption = "operator",
     reason: Annotated[str | None, typer.Option("--reason", help="Why. It is sealed, and never goes.")] = None,
-    grace: Annotated[
-        int,
-        typer.Option("--grace", help="Seconds until the files are deleted, for those who read now.", min=0),
-    ] = GRACE_SECONDS,
-    no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="End before the grace is over; the next commit deletes them.")
-    ] = False,
+    grace: GraceOption = GRACE_SECONDS,
+    no_wait: NoWaitOption = False,
     ledger: LedgerOption = None,
     key: KeyOption = None,
     as_json: JsonOption = False,
@@ -86,9 +88,7 @@ def retention_apply(
     )
     deleted: list[str] = []
     if entries and not no_wait:
-        note(f"Sealed; waiting {grace} s until nobody reads the files any more.")
-        time.sleep(grace)
-        deleted = writer.sweep()
+        deleted = sweep_after(grace, writer)
     segments = sum(len(entry.paths) for entry in entries)
     value = {"entries": len(entries), "segments": segments, "deleted": deleted, "head": writer.state.size}
     text = f"{segments:,} segments expired in {len(entries)} entries; {len(deleted):,} files deleted."
@@ -146,7 +146,7 @@ def hold_add(
     value = {
         "id": name,
         "match": _match(match),
-        "segments": _covered(writer, name),
+        "segments": _covered(writer.state)[name],
         "head": writer.state.size,
     }
     answer(value, f"{name} is in force and keeps {value['segments']:,} segments.", as_json)
@@ -162,14 +162,10 @@ def hold_list(
     """
     with open_ledger(ledger, vkey) as opened:
         state = opened.as_of(at)
-        kept: dict[str, int] = {}
-        for path, original in state.originals.items():
-            if not original.expired:
-                for hold in state.holds_on(path):
-                    kept[hold.id] = kept.get(hold.id, 0) + 1
+        kept = _covered(state)
         found: list[dict[str, Any]] = [
             {"id": one.id, "match": _match(one.match), "by": one.by, "reason": one.reason, "since": one.time,
-             "segments": kept.get(one.id, 0)}
+             "segments": kept[one.id]}
             for one in state.legal_holds.values()
         ]  # fmt: skip
     columns = ["id", "covers", "segments", "by", "since", "reason"]
@@ -206,11 +202,11 @@ def hold_release(
     answer({"id": hold_id, "head": writer.state.size}, f"{hold_id} is released.", as_json)
 
 
-def writer_of(ledger: str | None, key: Path | None, name: str) -> Writer:
-    """A writer that seals one remark, and need not remember events."""
-    from ledger.writer import Writer
-
-    return Writer(store_at(ledger), signing_key(ledger, key), name=name, remember=False)
+def sweep_after(grace: int, writer: Writer, *, early: bool = False) -> list[str]:
+    """Wait `grace` seconds, for those who read now, and delete the files whose grace is over; their paths."""
+    note(f"Sealed; waiting {grace} s until nobody reads the old files any more.")
+    time.sleep(grace)
+    return writer.sweep(early=early)
 
 
 def one_line(value: str, option: str) -> str:
@@ -251,13 +247,10 @@ def _match(match: Any) -> dict[str, str]:
     return found
 
 
-def _covered(writer: Writer, hold_id: str) -> int:
-    state = writer.state
-    return sum(
-        any(hold.id == hold_id for hold in state.holds_on(path))
-        for path, original in state.originals.items()
-        if not original.expired
-    )
+def _covered(state: LogState) -> Counter[str]:
+    """Segments that each hold keeps."""
+    live = (path for path, original in state.originals.items() if not original.expired)
+    return Counter(hold.id for path in live for hold in state.holds_on(path))
 
 
 def _plan_text(plans: Sequence[ClassPlan]) -> str:

@@ -17,9 +17,9 @@ from ledger.console import (
     open_ledger,
     store_at,
     table_text,
+    writer_of,
 )
 from ledger.errors import UsageError
-from ledger.retention_cli import writer_of
 
 if TYPE_CHECKING:
     from ledger.log.witness_policy import Policy

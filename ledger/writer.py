@@ -300,7 +300,7 @@ class Writer:
                 signed: Key = sign_entry(entry, self.log.origin, self.log.key.signer)
                 self.state.judge(signed)
                 self.sweep()
-                if self.log.rotate(entry_bytes(signed), new):
+                if self.log.append(entry_bytes(signed), new_key=new):
                     self._fold(self.log.drain())
                     return signed
         raise _lost_every_race()

@@ -64,6 +64,15 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def s3_endpoint() -> Iterator[str]:
+    """The endpoint of an S3 API on this machine; every `Bucket` in it has a name of its own."""
+    from tests.buckets import s3_service
+
+    with s3_service() as endpoint:
+        yield endpoint
+
+
 @pytest.fixture(autouse=True)
 def own_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A home folder and settings of the test's own, also for the processes that it starts."""

@@ -72,7 +72,7 @@ def completeness(reading: Reading) -> dict[str, Any]:
         if isinstance(entry, Append):
             for one in entry.offsets:
                 key = (one.topic, one.partition)
-                lost[key] = lost.get(key, 0) + sum(end - start for start, end in one.lost)
+                lost[key] = lost.get(key, 0) + one.lost_messages
         elif isinstance(entry, Expire):
             expired += len(entry.paths)
         elif isinstance(entry, Erase):

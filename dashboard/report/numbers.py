@@ -139,7 +139,7 @@ def _lost_messages(ledger: Ledger, basis: Basis) -> int:
     lost = 0
     for entry in SealedLog.of(ledger).parsed(0, basis.size):
         if isinstance(entry, Append) and basis.week.start <= parse_instant(entry.time) < basis.week.end:
-            lost += sum(end - start for row in entry.offsets for start, end in row.lost)
+            lost += sum(row.lost_messages for row in entry.offsets)
     return lost
 
 

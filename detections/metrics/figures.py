@@ -84,8 +84,9 @@ def figures(
         target = (targets or {}).get(metric.name, metric.target)
         for group, own in _groups(rows, choice.group):
             found += _with_changes(_figures(metric, own, periods, choice, group, target))
-    if ledger.whole and ask is None and _tells_gaps(choice):
-        _add_gaps([one for one in found if one.metric == COMPLETENESS], answers, choice)
+    told = [one for one in found if one.metric == COMPLETENESS]
+    if told and ledger.whole and ask is None and _tells_gaps(choice):
+        _add_gaps(told, answers, choice)
     answers.flush()
     return found
 

@@ -166,6 +166,11 @@ class OffsetsRow(_Part):
         """The key that these offsets belong to."""
         return OffsetKey(self.topic, self.partition, self.topic_id, self.cluster)
 
+    @property
+    def lost_messages(self) -> int:
+        """How many of them a broker removed before they were read."""
+        return sum(end - start for start, end in self.lost)
+
 
 class CompleteKey(_Part):
     """A key whose source was seen to end, at `complete`, where the ledger's position is or below it."""

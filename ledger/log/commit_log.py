@@ -147,18 +147,14 @@ class Log:
             self._run(self.commits.publish())
         return self.drain()
 
-    def append(self, entry: bytes) -> bool:
-        """Commit one entry and publish it. False where another writer was first."""
-        if not self._run(self.commits.append(entry)):
-            return False
-        self._run(self.commits.publish())
-        return True
+    def append(self, entry: bytes, *, new_key: SigningKey | None = None) -> bool:
+        """Commit one entry and publish it. False where another writer was first.
 
-    def rotate(self, entry: bytes, new: SigningKey) -> bool:
-        """As `append`, of a `key` entry that names `new`, which signs the checkpoint that covers it."""
+        `new_key` is the one that a `key` entry names: it signs the checkpoint that covers the entry already.
+        """
         if not self._run(self.commits.append(entry)):
             return False
-        self.key = new
+        self.key = new_key or self.key
         self._run(self.commits.publish())
         return True
 

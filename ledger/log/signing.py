@@ -124,11 +124,7 @@ def put_in_place(path: Path, old: SigningKey) -> Path:
     if kept.exists():
         kept.rename(path.with_name(f"{path.name}.head"))
     next_path.rename(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)
     return retired
 
 
@@ -147,17 +143,13 @@ def create_key(path: Path, origin: str) -> SignerKey:
     signer = SignerKey.generate(origin)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        _write_new(path, signer.to_text())
     except FileExistsError:
         raise UsageError(
             f"There is a key at {path} already.", "Choose another place with --key, or keep using it."
         ) from None
     except OSError as error:
         raise OutsideError(f"The key cannot be written to {path}: {error.strerror}.") from None
-    with os.fdopen(descriptor, "w") as file:
-        file.write(signer.to_text() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
     return signer
 
 
@@ -241,14 +233,23 @@ def put_under(path: Path, key: SigningKey, words: str) -> None:
     """Write a key anew under a passphrase, in the place of its file. Raises UsageError."""
     text = protect(key.signer, words)
     made = path.with_name(f"{path.name}.{secrets.token_hex(16)}.tmp")
-    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    _write_new(made, text)
+    made.rename(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """What was made, renamed or removed in the folder is durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_new(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())
-    made.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -17,7 +17,7 @@ from ledger.errors import DamageError
 from ledger.format.canonical import leaf_hashes
 from ledger.format.manifest import Compact, CompactedFile, HeldRows, InvalidEntry, event_path
 from ledger.format.merkle import root
-from ledger.format.state import LiveFile
+from ledger.format.state import LiveFile, LogState
 from ledger.sealing.sealed_files import create_file, new_name
 from ledger.sealing.segment import Segment, read_events, write_events
 from ledger.storage.store import committed_data
@@ -109,16 +109,23 @@ class Compaction:
     def _sound_rows(self, file: LiveFile) -> pa.Table:
         """The rows of `file`. Raises DamageError where an original is not what was sealed."""
         table = read_events(committed_data(self._writer.store, file.path), rows=file.rows)
-        leaves = leaf_hashes(table)
-        for begin, end, hold in file.spans():
-            original = self._writer.state.originals[hold.segment]
-            whole = hold.from_ == 0 and hold.to == original.ref.rows
-            if whole and root(leaves[begin:end]).hex() != original.ref.root:
-                raise DamageError(
-                    f"{file.path} no longer holds the rows of {hold.segment} that were sealed.",
-                    "`decision-ledger verify` names all that is damaged; it was left out of the merge.",
-                )
+        check_roots(self._writer.state, file, leaf_hashes(table), "it was left out of the merge")
         return table
+
+
+def check_roots(state: LogState, file: LiveFile, leaves: Sequence[bytes], what_now: str) -> None:
+    """Raises DamageError where `leaves`, of the rows of `file`, lead to another root than the log names.
+
+    An original that lies in `file` in part has no root of its own there, and is not judged.
+    """
+    for begin, end, hold in file.spans():
+        original = state.originals[hold.segment]
+        whole = hold.from_ == 0 and hold.to == original.ref.rows
+        if whole and root(leaves[begin:end]).hex() != original.ref.root:
+            raise DamageError(
+                f"{file.path} no longer holds the rows of {hold.segment} that were sealed.",
+                f"`decision-ledger verify` names all that is damaged; {what_now}.",
+            )
 
 
 def positions(holds: Sequence[HeldRows]) -> list[HeldRows]:

@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ import pytest
 from ledger.reader import Ledger
 from ledger.storage.local_store import LocalStore
 from ledger.verify.verification import verify
-from tests.buckets import Bucket, s3_service, trail_file
+from tests.buckets import Bucket, trail_file
 from tests.foreign_shapes import CLOUDTRAIL
 from tests.making import Made, make_ledger
 from tests.services import command, run
@@ -24,12 +23,6 @@ from tests.services import command, run
 OBJECTS = 60
 RECORDS = 400
 KILLS = {False: 2, True: 20}
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with s3_service() as found:
-        yield found
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -46,7 +39,7 @@ def arguments(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
             (tmp_path / "logs" / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "logs" / name).write_bytes(data)
         return [str(tmp_path / "logs")]
-    bucket = Bucket(request.getfixturevalue("endpoint"))
+    bucket = Bucket(request.getfixturevalue("s3_endpoint"))
     for name, data in files.items():
         bucket.put(name, data)
     client = tmp_path / "client.toml"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +25,7 @@ from ledger.format.manifest import OffsetKey, parse_entry
 from ledger.reader import Ledger
 from ledger.storage.local_store import LocalStore
 from ledger.verify.verification import verify
-from tests.buckets import Bucket, s3_service, trail_file
+from tests.buckets import Bucket, trail_file
 from tests.foreign_shapes import CLOUDTRAIL
 from tests.making import Made, make_ledger, object_range, of_objects
 
@@ -66,17 +65,11 @@ class InBucket:
         self.put, self.delete = bucket.put, bucket.delete
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with s3_service() as found:
-        yield found
-
-
 @pytest.fixture(params=["folder", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "folder":
         return Folder(tmp_path / "logs")
-    return InBucket(Bucket(request.getfixturevalue("endpoint")))
+    return InBucket(Bucket(request.getfixturevalue("s3_endpoint")))
 
 
 @pytest.fixture
@@ -243,8 +236,8 @@ def test_what_cannot_be_read_is_told_after_everything_else_is_sealed(
     assert ingest(made, place).accepted == 2
 
 
-def test_a_bucket_that_is_not_there_is_told(endpoint: str, made: Made) -> None:
-    place = InBucket(Bucket(endpoint))
+def test_a_bucket_that_is_not_there_is_told(s3_endpoint: str, made: Made) -> None:
+    place = InBucket(Bucket(s3_endpoint))
     place.url = "s3://no-such-bucket"
     with pytest.raises(OutsideError, match="the bucket does not exist"):
         ingest(made, place)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from ledger.storage.local_store import LOCK_SUFFIX, LocalStore
 from ledger.storage.object_store import ObjectStore
 from ledger.storage.store import Store
 from ledger.storage.stores import open_store
-from tests.buckets import Bucket, s3_service
+from tests.buckets import Bucket
 from tests.simulated_store import SimulatedStore
 
 UNUSABLE_PATHS = [
@@ -34,12 +33,6 @@ UNUSABLE_PATHS = [
     "x" * 241,
     "/".join(["x" * 100] * 10),
 ]
-
-
-@pytest.fixture(scope="module")
-def s3_endpoint() -> Iterator[str]:
-    with s3_service() as endpoint:
-        yield endpoint
 
 
 @pytest.fixture(params=["local", "simulated", "s3"])

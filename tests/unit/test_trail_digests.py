@@ -6,7 +6,6 @@ import base64
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import decision_ledger
 from ingest.objects_cli import checked_name
 from ledger.console import run
 from ledger.errors import UsageError
-from tests.buckets import Bucket, s3_service, trail_file
+from tests.buckets import Bucket, trail_file
 from tests.foreign_shapes import CLOUDTRAIL
 from tests.making import Made, make_ledger
 
@@ -31,12 +30,6 @@ LEAD = "AWSLogs/123456789012"
 @pytest.fixture(scope="module")
 def key() -> RSAPrivateKey:
     return generate_private_key(65_537, 2_048)
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with s3_service() as found:
-        yield found
 
 
 @dataclass
@@ -86,8 +79,8 @@ class Trail:
 
 
 @pytest.fixture
-def trail(endpoint: str, key: RSAPrivateKey) -> Trail:
-    return Trail(Bucket(endpoint), key)
+def trail(s3_endpoint: str, key: RSAPrivateKey) -> Trail:
+    return Trail(Bucket(s3_endpoint), key)
 
 
 @pytest.fixture
