@@ -15,6 +15,7 @@ from ledger.console import (
     KeyOption,
     LedgerOption,
     MetersOption,
+    RetentionOption,
     VkeyOption,
     answer,
     configure_logs,
@@ -53,6 +54,7 @@ def detect_run(
     memory: Annotated[
         int, typer.Option("--memory-mib", help="What rows and rules may take, in MiB.", min=256)
     ] = MEMORY_MIB,
+    apply_retention: RetentionOption = False,
     listen: MetersOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -68,6 +70,7 @@ def detect_run(
     from detections.delivery.routes import read_routes
     from detections.following import Following
     from detections.response.settings import read_response
+    from ledger.upkeep.keeping import Keeping
     from ledger.writer import Writer
 
     configure_logs(shared.verbose)
@@ -78,7 +81,8 @@ def detect_run(
     if number := seal_shipped_rules(writer):
         note(f"{number} rules sealed: those that come with the product.")
     folder = cursors or signing.path.with_name(f"{signing.path.name}.routes")
-    following = Following(writer, folder, ways, answers, memory_mib=memory)
+    keeping = Keeping(writer, apply_retention=apply_retention)
+    following = Following(writer, folder, ways, answers, memory_mib=memory, keeping=keeping)
     try:
         if listen is not None:
             following.listen(listen)

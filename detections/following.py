@@ -20,6 +20,7 @@ from detections.meters import EngineMeters
 from detections.response.responder import Responder
 from detections.response.settings import ResponseSettings
 from ledger.meters import serve_meters
+from ledger.upkeep.keeping import Keeping
 from ledger.writer import Writer
 
 NOTE_EVERY: Final = timedelta(seconds=5)
@@ -34,9 +35,11 @@ class Following:
     def __init__(
         self, writer: Writer, folder: Path, routes: Sequence[Route] = (),
         response: ResponseSettings | None = None, *, memory_mib: int = MEMORY_MIB,
+        keeping: Keeping | None = None,
     ) -> None:  # fmt: skip
         head = writer.state.size
         self._writer = writer
+        self._keeping = keeping or Keeping(writer)
         self._stop_meters: Callable[[], None] | None = None
         self._meters: EngineMeters | None = None
         self._told: dict[str, tuple[str, int]] = {}
@@ -62,6 +65,7 @@ class Following:
             if run is not None and self._meters is not None:
                 self._meters.ran(run, time.perf_counter() - begun)
             self._note(run)
+            self._keeping.step()
             for mail in self._rounds:
                 mail.hand_over(self._writer.state.size, self.engine.sealed_since)
             if run is not None:
@@ -95,6 +99,7 @@ class Following:
 
     def close(self) -> None:
         """Send what is due, and end."""
+        self._keeping.finish()
         if self._stop_meters is not None:
             self._stop_meters()
         for mail in self._rounds:

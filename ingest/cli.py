@@ -15,7 +15,6 @@ from ingest.http_cli import ingest_http
 from ingest.ingestion import (
     FormatOption,
     IntakeOption,
-    RetentionOption,
     RowsOption,
     SecondsOption,
     WriterOption,
@@ -30,6 +29,7 @@ from ledger.console import (
     KeyOption,
     LedgerOption,
     MetersOption,
+    RetentionOption,
     note,
     open_ledger,
 )
@@ -185,6 +185,7 @@ def ingest_kafka(
     from ingest.sources.kafka.settings import KafkaSettings
     from ingest.sources.kafka.source import KafkaSource
     from ledger.format.manifest import OffsetKey
+    from ledger.upkeep.keeping import Keeping
 
     security = KafkaSecurity(
         security_protocol, ssl_ca, ssl_cert, ssl_key, ssl_key_password_file,
@@ -230,7 +231,7 @@ def ingest_kafka(
     pace = Pace(rows=batch_rows, seconds=batch_seconds)
     ingested(
         source, first.adapter, writer, first.settings, pace, as_json=as_json, listen=listen, routes=routes,
-        apply_retention=apply_retention,
+        keeping=Keeping(writer, apply_retention=apply_retention),
     )  # fmt: skip
 
 

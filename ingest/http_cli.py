@@ -11,7 +11,6 @@ from ingest.defaults import BATCH_ROWS, BATCH_SECONDS
 from ingest.ingestion import (
     FormatOption,
     IntakeOption,
-    RetentionOption,
     RowsOption,
     SecondsOption,
     WriterOption,
@@ -23,6 +22,7 @@ from ledger.console import (
     KeyOption,
     LedgerOption,
     MetersOption,
+    RetentionOption,
     ledger_url,
     local_folder,
     note,
@@ -81,6 +81,7 @@ def ingest_http(
     from ingest.sources.http.source import SpoolSource, key_of
     from ingest.sources.http.spool import Spool
     from ledger.settings.listening import LOOPBACK, address, read_tokens
+    from ledger.upkeep.keeping import Keeping
 
     host, port = address(listen)
     tokens = read_tokens(token_file)
@@ -118,7 +119,7 @@ def ingest_http(
                 writer,
                 settings,
                 pace,
-                apply_retention=apply_retention,
+                keeping=Keeping(writer, apply_retention=apply_retention),
                 as_json=as_json,
                 listen=meters,
             )

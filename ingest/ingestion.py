@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ingest.routes import Route
     from ingest.sources import Source
     from ledger.format.manifest import Append
+    from ledger.upkeep.keeping import Keeping
     from ledger.writer import Writer
 
 
@@ -31,15 +32,12 @@ IntakeOption = Annotated[
 ]
 WriterOption = Annotated[str | None, typer.Option("--writer", help="This worker's name in the log.")]
 RowsOption = Annotated[int, typer.Option(help="Seal a batch at so many messages.", min=1)]
-RetentionOption = Annotated[
-    bool, typer.Option("--apply-retention", help="Let expire what has outlived its class, once an hour.")
-]
 SecondsOption = Annotated[float, typer.Option(help="Seal a batch after so many seconds.", min=0.01)]
 
 
 def ingested(
     source: Source, reader: Adapter, writer: Writer, settings: IntakeSettings, pace: Pace, *, as_json: bool,
-    listen: str | None = None, routes: Mapping[str, Route] | None = None, apply_retention: bool = False,
+    listen: str | None = None, routes: Mapping[str, Route] | None = None, keeping: Keeping | None = None,
 ) -> Totals:  # fmt: skip
     """Everything that the source gives, sealed and reported; SIGTERM and Ctrl-C end it early and in order.
 
@@ -55,7 +53,7 @@ def ingested(
     configure_logs(shared.verbose)
     for one in (settings, *(route.settings for route in (routes or {}).values())):
         check_classes(one, writer.classes())
-    maintenance = Maintenance(writer, source, apply_retention=apply_retention)
+    maintenance = Maintenance(writer, source, keeping)
     show = sys.stderr.isatty() and not as_json and not shared.json
     sampled = reader if isinstance(reader, SampledAdapter) else SampledAdapter(reader)
     ways = {

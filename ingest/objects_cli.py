@@ -15,14 +15,22 @@ from ingest.defaults import BATCH_ROWS, BATCH_SECONDS
 from ingest.ingestion import (
     FormatOption,
     IntakeOption,
-    RetentionOption,
     RowsOption,
     SecondsOption,
     WriterOption,
     ingested,
     open_writer,
 )
-from ledger.console import JsonOption, KeyOption, LedgerOption, MetersOption, VkeyOption, answer, open_ledger
+from ledger.console import (
+    JsonOption,
+    KeyOption,
+    LedgerOption,
+    MetersOption,
+    RetentionOption,
+    VkeyOption,
+    answer,
+    open_ledger,
+)
 from ledger.errors import UsageError
 
 STREAM_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
@@ -64,6 +72,7 @@ def ingest_objects(
     from ingest.sources.objects.source import ObjectSource
     from ingest.sources.objects.trail_digests import is_digest
     from ledger.format.manifest import OffsetKey
+    from ledger.upkeep.keeping import Keeping
 
     settings = read_intake(intake, checked_name(as_name))
     reader = adapter(format_, settings.options)
@@ -91,7 +100,7 @@ def ingest_objects(
         Pace(rows=batch_rows, seconds=batch_seconds),
         as_json=as_json,
         listen=listen,
-        apply_retention=apply_retention,
+        keeping=Keeping(writer, apply_retention=apply_retention),
     )
 
 

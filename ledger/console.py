@@ -75,6 +75,9 @@ ConfigOption = Annotated[
 MetersOption = Annotated[
     str | None, typer.Option("--metrics-listen", help="Serve figures for Prometheus at HOST:PORT.")
 ]
+RetentionOption = Annotated[
+    bool, typer.Option("--apply-retention", help="Let expire what has outlived its class, once an hour.")
+]
 VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Show tracebacks and debug logs.")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from dashboard.access import Viewer, local_viewer
 from dashboard.answers import integrity
 from dashboard.pool import Pool
 from dashboard.statements import Statements
+from detections.following import Following
 from ingest.maintenance import Maintenance
 from ledger.console import run
 from ledger.errors import UsageError
@@ -35,6 +37,7 @@ from ledger.query.evidence_bundle import verify_bundle
 from ledger.reader import Ledger
 from ledger.storage.local_store import LocalStore
 from ledger.upkeep.compaction import Compaction
+from ledger.upkeep.keeping import Keeping
 from ledger.upkeep.retention import MAX_PATHS, apply, plan, totals
 from ledger.verify.verification import verify
 from ledger.writer import Writer, create_ledger
@@ -320,9 +323,27 @@ def test_an_intake_applies_retention_by_itself_where_it_is_asked_to(made: Made) 
     writer = made.writer()
     Maintenance(writer, Nothing()).finish()  # type: ignore[arg-type]  # all that is asked of a source here
     assert len(dates(made, "short")) == 40
-    maintenance = Maintenance(writer, Nothing(), apply_retention=True)  # type: ignore[arg-type]  # as above
+    maintenance = Maintenance(writer, Nothing(), Keeping(writer, apply_retention=True))  # type: ignore[arg-type]  # as above
     maintenance.finish()
     made.clock.advance(120)
     writer.sweep()
+    assert len(dates(made, "short")) == 3
+    assert verify(LocalStore(made.folder)).ok
+
+
+def test_the_engine_applies_retention_by_itself_where_it_is_asked_to(made: Made, tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    following = Following(made.writer(name="detections"), tmp_path / "plain")
+    following.until(threading.Event(), lambda _: None, once=True)
+    following.close()
+    assert len(dates(made, "short")) == 40
+    (tmp_path / "keeping").mkdir()
+    writer = made.writer(name="detections")
+    following = Following(writer, tmp_path / "keeping", keeping=Keeping(writer, apply_retention=True))
+    found = following.until(threading.Event(), lambda _: None, once=True)
+    following.close()
+    made.clock.advance(120)
+    writer.sweep()
+    assert not found["troubles"]
     assert len(dates(made, "short")) == 3
     assert verify(LocalStore(made.folder)).ok

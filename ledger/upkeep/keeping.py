@@ -1,0 +1,85 @@
+"""What is done for a ledger beside a writer's own work: its head cosigned, what outlived its class removed.
+
+What fails is logged and tried again at its next time; the writer goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from ledger.errors import LedgerError
+from ledger.log.witness_policy import WITNESSES
+from ledger.upkeep.retention import apply
+from ledger.witnessing.asking import Asker, ask_for, read_witness_tokens
+from ledger.writer import Writer
+
+WITNESS_SECONDS: Final = 10.0
+"""How often witnesses are asked for the newest head, at most."""
+TOKENS_VARIABLE: Final = "DECISION_LEDGER_WITNESS_ASK_TOKENS"
+RETENTION_SECONDS: Final = 3_600.0
+"""How often retention is applied, where that was asked for; the first time at once."""
+
+log = structlog.get_logger()
+
+
+class Keeping:
+    """What is due for one running writer."""
+
+    def __init__(self, writer: Writer, *, apply_retention: bool = False) -> None:
+        self._writer = writer
+        self._retention_due = 0.0 if apply_retention else float("inf")
+        self._asking: threading.Thread | None = None
+        self._asker: Asker | None = None
+        self._asked = 0.0
+
+    def step(self) -> None:
+        """Do or begin what is due; called often, from the writer's thread."""
+        now = time.monotonic()
+        if now - self._asked >= WITNESS_SECONDS and WITNESSES in self._writer.state.configs:
+            self._asked = now
+            if self._asking is None or not self._asking.is_alive():
+                self._asking = threading.Thread(target=self._ask_witnesses, name="witnesses")
+                self._asking.start()
+        self._expire(now)
+
+    def finish(self) -> None:
+        """What is due still, and the last head cosigned; what is under way is waited for."""
+        self._expire(time.monotonic())
+        if self._asking is not None:
+            self._asking.join()
+        if WITNESSES in self._writer.state.configs:
+            self._ask_witnesses()
+        if self._asker is not None:
+            self._asker.close()
+
+    def _ask_witnesses(self) -> None:
+        try:
+            if self._asker is None:
+                tokens = os.environ.get(TOKENS_VARIABLE)
+                self._asker = Asker(tokens=read_witness_tokens(Path(tokens) if tokens else None))
+            found = ask_for(self._writer, self._asker)
+        except LedgerError as error:
+            log.warning("witnesses not asked", error=str(error))
+            return
+        if found is not None:
+            for name, why in found.alarms.items():
+                log.error("a witness knows another history", witness=name, why=why)
+            for name, why in found.failures.items():
+                log.warning("a witness is away", witness=name, why=why)
+
+    def _expire(self, now: float) -> None:
+        """In the writer's own thread: it appends entries, and an engine reads the log's state unguarded."""
+        if now < self._retention_due:
+            return
+        self._retention_due = now + RETENTION_SECONDS
+        try:
+            for entry in apply(self._writer, by=self._writer.name):
+                log.info("expired", retention=entry.class_, segments=len(entry.paths), before=entry.cutoff)
+        except LedgerError as error:
+            log.warning("retention was not applied", error=str(error))
