@@ -13,7 +13,7 @@ PARALLEL := -n $(WORKERS) --dist worksteal
 SOURCES := $(wildcard ledger ingest detections dashboard issuer notebooks decision_ledger.py docs/generate.py docs/screenshots.py tests .ci/audit.py)
 DEMO_ARGS ?=
 
-.PHONY: help setup demo test coverage check lint types layers audit bench spark faults docs screenshots format lock clean ci-deps
+.PHONY: help setup demo test coverage check lint types layers audit bench spark faults faults-tests docs screenshots format lock clean ci-deps
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,7 +59,11 @@ bench: setup .venv/.spark-stamp ## speed, as ratios to peers on this machine (fe
 spark: setup .venv/.spark-stamp ## our SQL on Apache Spark: every rule, construct and metric (fetches it; needs Java)
 	$(PYTEST) -p no:xdist --timeout=600 tests/spark $(ARGS)
 
-faults: setup ## the long form of the crash and fault tests (20 kills over a million events)
+faults: setup ## faults in the thousands, counted in docs/reliability.md (NAMES=… for some); resumable, hours
+	PYTHONPATH=. $(PY) -m tests.reliability $(NAMES)
+	PYTHONPATH=. $(PY) docs/generate.py
+
+faults-tests: setup ## the long form of the crash, property and end-to-end tests
 	DECISION_LEDGER_TEST_SCALE=full $(PYTEST) --timeout=0 $(PARALLEL) tests/faults tests/property tests/e2e $(ARGS)
 
 docs: setup ## the generated pages

@@ -59,6 +59,23 @@ def field_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def reliability_tables() -> str:
+    """What each campaign of `make faults` did, and how often what must not happen happened."""
+    held = json.loads((DOCS / "reliability.json").read_text("utf-8"))
+    lines = [
+        "| campaign | what it shows | cases | what must not happen | commit |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, one in held.items():
+        wrong = ", ".join(f"{word} **{number:,}**" for word, number in one["wrong"].items())
+        lines.append(f"| {name} | {_cell(one['shows'])} | {one['cases']:,} | {wrong} | {one['commit']} |")
+    lines += ["", "What was done in them:", ""]
+    for name, one in held.items():
+        counts = ", ".join(f"{word} {number:,}" for word, number in one["counts"].items())
+        lines.append(f"- **{name}**, {one['seconds']:,.0f} s on {one['machine']}: {counts}.")
+    return "\n".join(lines) + "\n"
+
+
 def performance_table() -> str:
     """One row per figure of `make bench`, and the machine that they are of."""
     held = json.loads((DOCS / "performance.json").read_text("utf-8"))
@@ -84,8 +101,9 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "commands": command_pages,
     "fields": field_table,
     "performance": performance_table,
+    "reliability": reliability_tables,
 }
-PAGES: Final = ("commands.md", "event-model.md", "performance.md")
+PAGES: Final = ("commands.md", "event-model.md", "performance.md", "reliability.md")
 
 
 def renewed(text: str) -> str:

@@ -3,7 +3,7 @@
 Environment variables that a run may set:
 
 - `DECISION_LEDGER_REQUIRE_KAFKA=1`: a run of the whole suite in which no real broker answered fails.
-- `DECISION_LEDGER_TEST_SCALE=full`: the long form (`make faults`): more examples and not the same ones
+- `DECISION_LEDGER_TEST_SCALE=full`: the long form (`make faults-tests`): more examples and not the same ones
   each time; tests marked `long` run, others take their larger sizes (`full_scale`).
 """
 
@@ -96,7 +96,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    skip_long = pytest.mark.skip(reason="long form: make faults")
+    skip_long = pytest.mark.skip(reason="long form: make faults-tests")
     for item in items:
         if "kafka_bootstrap" in getattr(item, "fixturenames", ()):
             item.add_marker("kafka")

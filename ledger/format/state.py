@@ -258,9 +258,12 @@ class LogState:
         )
 
     def pending(self, path: str) -> bool:
-        """True for a removed file that may still lie there: the ledger's clock is within its grace."""
+        """True for a removed file that may still lie there: the ledger's clock is within its grace.
+
+        After the last entry its writer may be at it yet, or have died: whoever appends the next sees to it.
+        """
         gone = self.removed.get(path)
-        return gone is not None and self.clock <= gone.deadline
+        return gone is not None and (self.clock <= gone.deadline or gone.entry == self.size - 1)
 
     def first_within(self, seconds: float) -> int:
         """The first entry that is not older than so many seconds.

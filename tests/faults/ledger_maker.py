@@ -94,6 +94,7 @@ class Made:
 def signing_key(folder: Path, seed: bytes = SEED, name: str = "ledger.key") -> SigningKey:
     """A key of a fixed seed, written to `folder`."""
     path = folder / name
+    path.touch(0o600)
     path.write_text(SignerKey(ORIGIN, seed).to_text() + "\n")
     return SigningKey(path)
 

@@ -331,6 +331,18 @@ def test_an_intake_applies_retention_by_itself_where_it_is_asked_to(made: Made) 
     assert verify(LocalStore(made.folder)).ok
 
 
+def test_a_writer_that_died_before_it_deleted_left_nothing_wrong(made: Made) -> None:
+    entries = list(apply(made.writer(), by="user:ann", grace=0))
+    assert entries
+    # Only the last entry's files can still be there: each append deletes what is due before it.
+    assert verify(LocalStore(made.folder)).ok
+    made.writer().tick()
+    made.clock.advance(120)
+    made.writer().tick()
+    assert verify(LocalStore(made.folder)).ok
+    assert len(dates(made, "short")) == 3
+
+
 def test_the_engine_applies_retention_by_itself_where_it_is_asked_to(made: Made, tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     following = Following(made.writer(name="detections"), tmp_path / "plain")

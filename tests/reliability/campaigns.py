@@ -1,0 +1,8 @@
+"""All campaigns, by their name."""
+
+from __future__ import annotations
+
+from tests.reliability import damage, soundness
+from tests.reliability.campaign import Campaign
+
+CAMPAIGNS: dict[str, Campaign] = {one.CAMPAIGN.name: one.CAMPAIGN for one in (damage, soundness)}
