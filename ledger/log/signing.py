@@ -144,6 +144,8 @@ def create_key(path: Path, origin: str) -> SignerKey:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_new(path, signer.to_text())
+        # A log that names a key which the power took away could never be written to again.
+        sync_folder(path.parent)
     except FileExistsError:
         raise UsageError(
             f"There is a key at {path} already.", "Choose another place with --key, or keep using it."

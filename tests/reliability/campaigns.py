@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.reliability import damage, soundness
+from tests.reliability import damage, power_loss, soundness
 from tests.reliability.campaign import Campaign
 
-CAMPAIGNS: dict[str, Campaign] = {one.CAMPAIGN.name: one.CAMPAIGN for one in (damage, soundness)}
+CAMPAIGNS: dict[str, Campaign] = {one.CAMPAIGN.name: one.CAMPAIGN for one in (damage, soundness, power_loss)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ledger.storage.local_store import LocalStore
 from ledger.verify.verification import verify
 from ledger.writer import Writer
 from tests.making import ORIGIN, Made, make_ledger, row, stretch
+from tests.reliability.recorded_disk import RecordedDisk
 
 
 @pytest.fixture
@@ -145,3 +147,13 @@ def test_putting_in_place_may_be_repeated(tmp_path: Path) -> None:
     assert put_in_place(tmp_path / "a.key", old) == retired
     assert SigningKey(retired).signer.vkey == old.signer.vkey
     assert signing.MAX_KEY_BYTES
+
+
+def test_a_key_is_there_for_good_before_anything_can_name_it(tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    folder.mkdir()
+    disk = RecordedDisk(folder)
+    with disk.recording():
+        signer = create_key(folder / "ledger.key", ORIGIN)
+    disk.after(len(disk.calls), random.Random(0), 0.0).put(tmp_path / "after")
+    assert SigningKey(tmp_path / "after" / "ledger.key").signer == signer
