@@ -237,12 +237,14 @@ class Writer:
                 kept = KeptEvents(size, root, self.seen, self._segments, self._sealed_by)
                 save_events(kept_events_path(self.store.url), kept)
 
-    def sweep(self, *, early: bool = False) -> list[str]:
+    def sweep(self, *, early: bool = False, before: str | None = None) -> list[str]:
         """Delete files that a `compact`, `erase` or `expire` entry removed and whose grace is over.
 
-        `early`: also those within it, for readers who would have to read the log anew.
+        `early`: also those within it, for readers who would have to read the log anew. `before`: the time of
+        the entry that is about to be appended.
         """
-        now = self.clock()
+        # By the ledger's clock, which this entry may move: ours may have been set back since.
+        now = max(self.clock(), self.state.clock, *([] if before is None else [parse_instant(before)]))
         gone = [path for path, removed in self._doomed.items() if early or removed.deadline <= now]
         for path in gone:
             self.store.delete(path)
@@ -299,7 +301,7 @@ class Writer:
                 )
                 signed: Key = sign_entry(entry, self.log.origin, self.log.key.signer)
                 self.state.judge(signed)
-                self.sweep()
+                self.sweep(before=signed.time)
                 if self.log.append(entry_bytes(signed), new_key=new):
                     self._fold(self.log.drain())
                     return signed
@@ -320,7 +322,7 @@ class Writer:
         signed: Entry = sign_entry(self._next(kind, values), self.log.origin, self.log.key.signer)
         self.state.judge(signed)
         # Before the ledger's clock passes their grace: a file that outlives it is damage.
-        self.sweep()
+        self.sweep(before=signed.time)
         return signed if self.log.append(entry_bytes(signed)) else None
 
     def _check_continues(self, batch: Iterable[Stretch]) -> None:

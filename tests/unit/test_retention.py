@@ -26,12 +26,14 @@ from ledger.format.manifest import (
     HoldMatch,
     HoldPlaced,
     InvalidEntry,
+    Note,
     Release,
     RetentionClass,
     SegmentRef,
     instant,
 )
 from ledger.log.retention_classes import classes_json
+from ledger.log.signing import SigningKey
 from ledger.query.evidence import export
 from ledger.query.evidence_bundle import verify_bundle
 from ledger.reader import Ledger
@@ -54,7 +56,7 @@ TRACE = "a" * 32
 @pytest.fixture
 def made(tmp_path: Path) -> Made:
     """A ledger of an event a day and class over the last forty days, sealed when they happened."""
-    from ledger.log.signing import SigningKey, create_key
+    from ledger.log.signing import create_key
 
     create_key(tmp_path / "ledger.key", "test.example/ledger")
     found = Made(
@@ -341,6 +343,19 @@ def test_a_writer_that_died_before_it_deleted_left_nothing_wrong(made: Made) -> 
     made.writer().tick()
     assert verify(LocalStore(made.folder)).ok
     assert len(dates(made, "short")) == 3
+
+
+def test_a_writer_whose_clock_was_set_back_sweeps_by_the_ledgers_clock(made: Made) -> None:
+    writer = made.writer()
+    assert list(apply(writer, by="user:ann", grace=60))
+    ahead = made.clock.now + timedelta(seconds=120)
+    late = Writer(LocalStore(made.folder), SigningKey(made.key.path), clock=lambda: ahead, remember=False)
+    late._doomed.clear()  # it died at this point once, and left them to the next
+    late.put(Note, {"text": "the ledger's clock is past the grace"})
+    made.clock.advance(-3 * 86_400)
+    writer.put(Note, {"text": "set back"})
+    assert len(list(made.store.list("events/retention=short"))) == 3
+    assert verify(LocalStore(made.folder)).ok
 
 
 def test_the_engine_applies_retention_by_itself_where_it_is_asked_to(made: Made, tmp_path: Path) -> None:
