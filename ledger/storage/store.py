@@ -7,6 +7,7 @@ simulator in the tests keeps the same contract.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,21 @@ def committed_data(store: Store, path: str) -> bytes | Path:
         raise DamageError(
             f"{path} is missing, though the log names it.",
             "`decision-ledger verify` names all that is damaged; restore it from a copy.",
+        )
+    return data
+
+
+def sealed_data(store: Store, path: str, sha256: str) -> bytes:
+    """A file that the log names, with the hash that it was sealed with: read whole before anything parses it.
+
+    Raises:
+        DamageError: it is not there, or holds other bytes.
+    """
+    data = store.read(path)
+    if data is None or hashlib.sha256(data).hexdigest() != sha256:
+        raise DamageError(
+            f"{path} is not the file that was sealed.",
+            "`decision-ledger verify` names all that is damaged; restore it from a copy first.",
         )
     return data
 

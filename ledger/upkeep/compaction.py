@@ -20,7 +20,7 @@ from ledger.format.merkle import root
 from ledger.format.state import LiveFile, LogState
 from ledger.sealing.sealed_files import create_file, new_name
 from ledger.sealing.segment import Segment, read_events, write_events
-from ledger.storage.store import committed_data
+from ledger.storage.store import sealed_data
 from ledger.upkeep.merge_plan import FAN_IN, TARGET_BYTES, TARGET_ROWS, Merge, plan
 from ledger.writer import Writer
 
@@ -108,7 +108,7 @@ class Compaction:
 
     def _sound_rows(self, file: LiveFile) -> pa.Table:
         """The rows of `file`. Raises DamageError where an original is not what was sealed."""
-        table = read_events(committed_data(self._writer.store, file.path), rows=file.rows)
+        table = read_events(sealed_data(self._writer.store, file.path, file.sha256), rows=file.rows)
         check_roots(self._writer.state, file, leaf_hashes(table), "it was left out of the merge")
         return table
 

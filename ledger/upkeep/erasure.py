@@ -30,7 +30,7 @@ from ledger.format.manifest import (
 from ledger.format.state import LiveFile, class_of
 from ledger.sealing.sealed_files import create_file, new_name
 from ledger.sealing.segment import read_dead_letters, read_events, write_dead_letters, write_events
-from ledger.storage.store import committed_data
+from ledger.storage.store import sealed_data
 from ledger.upkeep.compaction import check_roots, positions
 from ledger.writer import Writer
 
@@ -115,7 +115,7 @@ def _erase_in(
     """One file without some rows, sealed; None where another writer took the file meanwhile."""
     letters = parse_dead_letter_path(file.path) is not None
     read, write = (read_dead_letters, write_dead_letters) if letters else (read_events, write_events)
-    table = read(committed_data(writer.store, file.path), rows=file.rows)
+    table = read(sealed_data(writer.store, file.path, file.sha256), rows=file.rows)
     leaves = leaf_hashes(table)
     check_roots(writer.state, file, leaves, "restore it from a copy first")
     gone = {at for _, _, at in places}

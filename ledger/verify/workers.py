@@ -2,11 +2,15 @@
 
 A worker is a plain Python process that imports the check and nothing of the caller's program, so it
 starts in well under a second. It gets (task, bytes of the file) over a socket and answers with facts.
+
+A file that is not the one that was sealed is only ever opened in such a process: bytes can be made, or
+damaged, so that the reader of Parquet ends its process.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,16 +18,19 @@ from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from typing import Final
+from typing import Final, Self
 
 from ledger.verify.copies import Read
 from ledger.verify.facts import FileFacts, FileTask
-from ledger.verify.parquet import check_file
+from ledger.verify.parquet import check_file, is_as_sealed, unreadable
 
 MIN_SHARED_ROWS: Final = 300_000
 """Fewer rows than this are checked in this process: starting others would take longer."""
 STOP_SECONDS: Final = 10.0
 """How long a worker that was told to stop may take."""
+_CRASHES: Final = frozenset(
+    {-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE}
+)
 _WORKER: Final = "import sys; from ledger.verify.workers import serve; serve(int(sys.argv[1]))"
 
 Done = tuple[FileTask, FileFacts | None, int]
@@ -36,18 +43,19 @@ def facts_of(tasks: Iterable[FileTask], read: Read, rows: int, workers: int) -> 
     `rows` is how many rows the tasks have together; large checks are spread over `workers` processes,
     this one included. What a worker that dies leaves is checked here.
     """
-    if workers < 2 or rows < MIN_SHARED_ROWS:
-        for task in tasks:
-            yield _checked_here(task, read)
-        return
-    # The largest first, so that all end at about the same time.
-    waiting = _Waiting(sorted(tasks, key=lambda task: -task.rows))
-    helpers = [_Helper(waiting, read) for _ in range(workers - 1)]
-    try:
-        yield from _shared(waiting, helpers, read)
-    finally:
-        for helper in helpers:
-            helper.stop()
+    with _Apart() as apart:
+        if workers < 2 or rows < MIN_SHARED_ROWS:
+            for task in tasks:
+                yield _checked_here(task, read, apart)
+            return
+        # The largest first, so that all end at about the same time.
+        waiting = _Waiting(sorted(tasks, key=lambda task: -task.rows))
+        helpers = [_Helper(waiting, read) for _ in range(workers - 1)]
+        try:
+            yield from _shared(waiting, helpers, read, apart)
+        finally:
+            for helper in helpers:
+                helper.stop()
 
 
 def serve(descriptor: int) -> None:
@@ -76,12 +84,10 @@ class _Waiting:
             return next(self._tasks, None)
 
 
-class _Helper:
-    """One worker process, and the thread that feeds it one file at a time."""
+class _Process:
+    """One worker process, at the other end of `connection`."""
 
-    def __init__(self, waiting: _Waiting, read: Read) -> None:
-        self._waiting = waiting
-        self._read = read
+    def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(  # this very interpreter, with our own text
@@ -92,7 +98,71 @@ class _Helper:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-        self._connection = Connection(ours.detach())
+        self.connection = Connection(ours.detach())
+
+    def check(self, task: FileTask, data: bytes) -> FileFacts | None:
+        """What the file holds; None where the worker died, of memory or of a file that crashes its reader."""
+        try:
+            self.connection.send(task)
+            self.connection.send_bytes(data)
+            facts: FileFacts = self.connection.recv()
+        except (EOFError, OSError):
+            return None
+        return facts
+
+    def terminate(self) -> None:
+        """Have it end, whatever it is at."""
+        self._process.terminate()
+
+    def wait(self) -> int:
+        """Until it is gone; its exit code, below 0 where a signal ended it."""
+        self.connection.close()
+        try:
+            return self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+
+class _Apart:
+    """A process for files that are not what was sealed: started for the first, and anew where one ends it."""
+
+    def __init__(self) -> None:
+        self._process: _Process | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def check(self, task: FileTask, data: bytes) -> FileFacts:
+        """What the file holds, as far as it can be read."""
+        self._process = self._process or _Process()
+        facts = self._process.check(task, data)
+        if facts is not None:
+            return facts
+        crashed = self._process.wait() in _CRASHES
+        self._process = None
+        if crashed or not is_as_sealed(task, data):
+            return unreadable(task, data, "What reads it as Parquet is ended by it.")
+        # It may have died of something else, such as too little memory for two.
+        return check_file(task, data)
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+
+
+class _Helper:
+    """One worker process, and the thread that feeds it one file at a time."""
+
+    def __init__(self, waiting: _Waiting, read: Read) -> None:
+        self._waiting = waiting
+        self._read = read
+        self._process = _Process()
         self._thread = Thread(target=self._feed, daemon=True)
         self._thread.start()
 
@@ -100,12 +170,7 @@ class _Helper:
         """End the process; whatever it still works on is not wanted."""
         self._process.terminate()
         self._thread.join()
-        self._connection.close()
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._process.wait()
 
     def _feed(self) -> None:
         answers = self._waiting.answers
@@ -118,24 +183,21 @@ class _Helper:
             if data is None:
                 answers.put((task, None, 0))
                 continue
-            try:
-                self._connection.send(task)
-                self._connection.send_bytes(data)
-                answers.put((task, self._connection.recv(), len(data)))
-            except (EOFError, OSError):
-                # The worker died, of memory or of a file that crashes its reader.
+            facts = self._process.check(task, data)
+            if facts is None:
                 answers.put(task)
                 break
+            answers.put((task, facts, len(data)))
         answers.put(None)
 
 
-def _shared(waiting: _Waiting, helpers: list[_Helper], read: Read) -> Iterator[Done]:
+def _shared(waiting: _Waiting, helpers: list[_Helper], read: Read, apart: _Apart) -> Iterator[Done]:
     """This process checks files too: it starts at once, the others after their imports."""
     busy = len(helpers)
     while True:
         mine = waiting.take()
         if mine is not None:
-            yield _checked_here(mine, read)
+            yield _checked_here(mine, read, apart)
         elif not busy:
             return
         while busy:
@@ -148,11 +210,20 @@ def _shared(waiting: _Waiting, helpers: list[_Helper], read: Read) -> Iterator[D
             elif isinstance(answer, BaseException):
                 raise answer
             elif isinstance(answer, FileTask):
-                yield _checked_here(answer, read)
+                yield _checked_apart(answer, read, apart)
             else:
                 yield answer
 
 
-def _checked_here(task: FileTask, read: Read) -> Done:
+def _checked_here(task: FileTask, read: Read, apart: _Apart) -> Done:
     data = read(task.path)
-    return task, None if data is None else check_file(task, data), len(data or b"")
+    if data is None:
+        return task, None, 0
+    check = check_file if is_as_sealed(task, data) else apart.check
+    return task, check(task, data), len(data)
+
+
+def _checked_apart(task: FileTask, read: Read, apart: _Apart) -> Done:
+    """A file whose worker died over it."""
+    data = read(task.path)
+    return task, None if data is None else apart.check(task, data), len(data or b"")

@@ -31,7 +31,9 @@ from ledger.format.tiles import (
     tiles_added,
 )
 from ledger.sealing.segment import parquet_bytes, read_dead_letters, read_events
+from ledger.verify import workers
 from ledger.verify.findings import Finding, Report
+from ledger.verify.parquet import check_file
 from ledger.verify.verification import verify
 from ledger.writer import SOFTWARE
 from tests.faults.ledger_maker import ORIGIN, SECOND_SEED, SEED, START, Made, make_ledger, new_ledger
@@ -44,6 +46,13 @@ HEAD = entries_path(1, WIDTH)
 NEXT = entries_path(1, WIDTH + 1)
 SIGNER = SignerKey(ORIGIN, SECOND_SEED)
 FOREIGN = SignerKey(ORIGIN, bytes(32))
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process of its own for each of the many damaged files: `unit/test_verify_offsets.py` is about that."""
+    monkeypatch.setattr(workers._Apart, "check", lambda _, task, data: check_file(task, data))
+
 
 Found = tuple[str, str, int | None, int | None]
 """kind, path, index, row"""

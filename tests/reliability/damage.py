@@ -23,6 +23,7 @@ from ledger.format.checkpoint import Checkpoint
 from ledger.format.manifest import Note, parse_dead_letter_path
 from ledger.format.note import SignedNote
 from ledger.format.tiles import BUNDLE_WIDTH, parse_tile_path
+from ledger.log.witness_policy import policy_in_force
 from ledger.sealing.segment import parquet_bytes, read_dead_letters, read_events
 from ledger.verify.findings import Finding, Report
 from ledger.verify.heads import WITNESSED
@@ -250,7 +251,8 @@ WAYS: dict[str, tuple[Callable[[Case], None], int]] = {
 
 def judge(case: Case, report: Report) -> str | None:
     """What `verify` missed or blamed wrongly, or None."""
-    found = report.damaged
+    # Rows that a file has no more are missed at the entry that says it sealed them, besides.
+    found = [one for one in report.damaged if one.kind != "offsets"] or report.damaged
     if not found:
         return "nothing was found"
     named = {finding.path for finding in found}
@@ -282,11 +284,24 @@ def run(cases: range, folder: Path) -> Iterator[Tally]:
             options = {key: value for key, value in case.options.items() if key != "at"}
             report = verify(case.store, vkey=case.lived.vkey, workers=1, **options)
         tally.counts[name] += 1
+        if report.ok and _is_surplus(case):
+            tally.counts["a cosignature beyond the quorum spoiled, the rest good"] += 1
+            yield tally
+            continue
         why = judge(case, report)
         if why is not None:
             tally.fail("missed" if report.ok else "misnamed", f"case {number}, {name}: {why}")
         tally.seconds = time.monotonic() - begun
         yield tally
+
+
+def _is_surplus(case: Case) -> bool:
+    """Whether only a cosignature more than the quorum was spoiled: one of an unknown key is nobody's."""
+    if case.paths != {WITNESSED}:
+        return False
+    before, after = (SignedNote.parse(one.objects[WITNESSED]) for one in (case.lived.store, case.store))
+    policy = policy_in_force(case.lived.writer.state, case.lived.store)
+    return before.text == after.text and len(policy.signers(case.store.objects[WITNESSED])) >= policy.quorum
 
 
 def _size(note: bytes) -> int:

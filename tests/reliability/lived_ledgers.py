@@ -7,11 +7,13 @@ rotated keys, witnesses, settings, idle days. Everything is in memory; only the 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from ledger.config_cli import seal_config
 from ledger.format.checkpoint import Checkpoint
@@ -237,4 +239,16 @@ class Life:
 def lived(seed: int, folder: Path) -> Lived:
     """The ledger of a seed; its keys are made in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    return Life(seed, folder).lead()
+    with drawn_from(random.Random(f"names {seed}")):
+        return Life(seed, folder).lead()
+
+
+@contextmanager
+def drawn_from(chance: random.Random) -> Iterator[None]:
+    """What is random on purpose (names of files, nonces) comes from a seed: a case can be run again."""
+    with (
+        mock.patch("secrets.token_hex", lambda count: chance.randbytes(count).hex()),
+        mock.patch("secrets.token_bytes", chance.randbytes),
+        mock.patch("secrets.randbits", chance.getrandbits),
+    ):
+        yield

@@ -101,3 +101,22 @@ def test_what_a_worker_that_dies_leaves_is_checked_here(made: Made, monkeypatch:
     report = verify(made.store, vkey=made.key.verifier, workers=2)
     assert report.findings == []
     assert (report.files, report.events) == (4, 4)
+
+
+def test_a_changed_file_is_only_opened_apart_and_may_end_its_reader(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = made.writer()
+    for commit in range(3):
+        writer.commit([stretch([row(commit)], start=commit)])
+    path = min(writer.state.files)
+    place = made.folder / path
+    place.write_bytes(place.read_bytes()[:-20] + bytes(20))
+    # As pyarrow does with some spoiled footers: an exception that C++ does not catch.
+    crash = "import os; from multiprocessing.connection import Connection; import sys; "
+    crash += "Connection(int(sys.argv[1])).recv(); os.abort()"
+    monkeypatch.setattr(verify_workers, "_WORKER", crash)
+    report = verify(made.store, vkey=made.key.verifier)
+    assert [(one.kind, one.path) for one in report.damaged] == [("changed", path)]
+    assert "is ended by it" in report.damaged[0].message
+    assert report.files == 3
