@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import urllib.request
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +46,8 @@ class Bucket:
 @contextmanager
 def s3_service() -> Iterator[str]:
     """The endpoint of an S3 API."""
+    # Else a line for every request where a campaign runs by itself.
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

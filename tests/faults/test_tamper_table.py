@@ -50,7 +50,7 @@ FOREIGN = SignerKey(ORIGIN, bytes(32))
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No process of its own for each of the many damaged files: `unit/test_verify_offsets.py` is about that."""
+    """No process of its own for each of many damaged files: `unit/test_verify_offsets.py` is about those."""
     monkeypatch.setattr(workers._Apart, "check", lambda _, task, data: check_file(task, data))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from tests.reliability import clock_jumps, damage, power_loss, soundness, writers
+from tests.reliability import clock_jumps, damage, disk_errors, object_store, power_loss, soundness, writers
 from tests.reliability.campaign import Campaign
 
-CAMPAIGNS: dict[str, Campaign] = {
-    one.CAMPAIGN.name: one.CAMPAIGN for one in (damage, soundness, power_loss, clock_jumps, writers)
-}
+_ALL = (
+    damage.CAMPAIGN, soundness.CAMPAIGN, power_loss.CAMPAIGN, disk_errors.CAMPAIGN, disk_errors.FULL,
+    clock_jumps.CAMPAIGN, writers.CAMPAIGN, object_store.CAMPAIGN,
+)  # fmt: skip
+CAMPAIGNS: dict[str, Campaign] = {one.name: one for one in _ALL}
