@@ -101,40 +101,61 @@ def cluster_id(drawn: bytes) -> str:
     return base64.urlsafe_b64encode(bytes([drawn[0] & 0x7F]) + drawn[1:]).decode()[:22]
 
 
-def _from_artifacts(folder: Path) -> Broker:
-    java, jars = java_command(), fetch()
-    client, internal, controller = _free_ports(3)
-    settings = COMMON | _listeners("127.0.0.1", client, internal, controller)
-    settings["log.dirs"] = str(folder / "data")
-    properties = folder / "server.properties"
-    properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    cluster = cluster_id(uuid.uuid4().bytes)
-    base = [java, f"-Xmx{HEAP_MEGABYTES}m", "-Xms128m", "-XX:+UseSerialGC"]
-    base += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{jars}/*"]
-    with (folder / "broker.log").open("ab") as log:
-        formatted = subprocess.run(
-            [*base, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)],
-            stdout=log, stderr=log, timeout=START_TIMEOUT_SECONDS, check=False,
-        )  # fmt: skip
+class Restartable:
+    """A broker of our own that can be killed and started again over the same data and port.
+
+    Raises `BrokerUnavailable` where Java, Maven's artifacts or the start fail.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        java, jars = java_command(), fetch()
+        self._folder = folder
+        self._client, internal, controller = _free_ports(3)
+        self.bootstrap = f"127.0.0.1:{self._client}"
+        settings = COMMON | _listeners("127.0.0.1", self._client, internal, controller)
+        settings["log.dirs"] = str(folder / "data")
+        self._properties = folder / "server.properties"
+        self._properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        self._base = [java, f"-Xmx{HEAP_MEGABYTES}m", "-Xms128m", "-XX:+UseSerialGC"]
+        self._base += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{jars}/*"]
+        cluster = cluster_id(uuid.uuid4().bytes)
+        tool = ["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._properties)]
+        with (folder / "broker.log").open("ab") as log:
+            formatted = subprocess.run(
+                [*self._base, *tool], stdout=log, stderr=log, timeout=START_TIMEOUT_SECONDS, check=False
+            )
         if formatted.returncode:
             raise BrokerUnavailable(f"the storage tool failed: {_last_line(folder)}")
-        process = subprocess.Popen(
-            [*base, "kafka.Kafka", str(properties)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
+        self.start()
 
-    def stop() -> None:
-        # Nothing in it is worth a clean shutdown, which takes seconds.
-        process.kill()
-        process.wait(STOP_TIMEOUT_SECONDS)
-        shutil.rmtree(folder / "data", ignore_errors=True)
+    def start(self) -> None:
+        """Until it answers."""
+        with (self._folder / "broker.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._base, "kafka.Kafka", str(self._properties)],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        try:
+            _wait_for(self._client, lambda: self._process.poll() is None)
+        except BrokerUnavailable as reason:
+            self.kill()
+            raise BrokerUnavailable(f"{reason}: {_last_line(self._folder)}") from None
 
-    try:
-        _wait_for(client, lambda: process.poll() is None)
-    except BrokerUnavailable as reason:
-        stop()
-        raise BrokerUnavailable(f"{reason}: {_last_line(folder)}") from None
+    def kill(self) -> None:
+        """At once; what it had not written is for its own recovery."""
+        self._process.kill()
+        self._process.wait(STOP_TIMEOUT_SECONDS)
+
+    def stop(self) -> None:
+        """For good. Nothing in it is worth a clean shutdown, which takes seconds."""
+        self.kill()
+        shutil.rmtree(self._folder / "data", ignore_errors=True)
+
+
+def _from_artifacts(folder: Path) -> Broker:
+    broker = Restartable(folder)
     label = f"Apache Kafka {kafka_version()}, KRaft, started from its Maven artifacts"
-    return Broker(f"127.0.0.1:{client}", label, stop)
+    return Broker(broker.bootstrap, label, broker.stop)
 
 
 def _listeners(host: str, client: int, internal: int, controller: int) -> dict[str, str]:

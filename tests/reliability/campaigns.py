@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from tests.reliability import clock_jumps, damage, disk_errors, object_store, power_loss, soundness, writers
+from tests.reliability import (
+    clock_jumps,
+    damage,
+    disk_errors,
+    kills,
+    object_store,
+    power_loss,
+    soundness,
+    writers,
+)
 from tests.reliability.campaign import Campaign
 
 _ALL = (
     damage.CAMPAIGN, soundness.CAMPAIGN, power_loss.CAMPAIGN, disk_errors.CAMPAIGN, disk_errors.FULL,
-    clock_jumps.CAMPAIGN, writers.CAMPAIGN, object_store.CAMPAIGN,
+    clock_jumps.CAMPAIGN, writers.CAMPAIGN, object_store.CAMPAIGN, kills.CAMPAIGN,
 )  # fmt: skip
 CAMPAIGNS: dict[str, Campaign] = {one.name: one for one in _ALL}

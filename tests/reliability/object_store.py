@@ -2,7 +2,7 @@
 
 The service is a real S3 API. Before it stands a proxy that, by chance, answers 500 or 503 itself, closes the
 connection before or after the request was carried out, answers 500 after it was carried out, or keeps a
-write's answer back until the client has given up and carries it out later. It hands requests on one at a time,
+write's answer back until the client has given up and carries it out later. It hands requests on one by one,
 since the service does not make conditional writes atomic.
 """
 
