@@ -83,5 +83,5 @@ def run(cases: range, folder: Path) -> Iterator[Tally]:
 
 CAMPAIGN = Campaign(
     "clock-jumps", f"Clocks of writers jump by up to {MOST_DAYS} days, both ways.",
-    400, 6, ("lost", "doubled", "forks", "damaged", "expired early"), run,
+    200, 4, ("lost", "doubled", "forks", "damaged", "expired early"), run,
 )  # fmt: skip

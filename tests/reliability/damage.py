@@ -313,6 +313,6 @@ def _told(found: list[Finding]) -> str:
 
 
 CAMPAIGN = Campaign(
-    "damage", "Random damage to ledgers with a past is found, and named where it is.", 2_400, 30,
+    "damage", "Random damage to ledgers with a past is found, and named where it is.", 2_100, 20,
     ("missed", "misnamed"), run,
 )  # fmt: skip

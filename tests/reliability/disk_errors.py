@@ -178,9 +178,9 @@ def _may_mount() -> str | None:
 
 CAMPAIGN = Campaign(
     "disk-errors", "Calls to the disk fail by chance (I/O error, no space, quota, read-only, too many "
-    "files), before or after they took effect.", 600, 6, ("lost", "doubled", "forks", "damaged"), run,
+    "files), before or after they took effect.", 300, 4, ("lost", "doubled", "forks", "damaged"), run,
 )  # fmt: skip
 FULL = Campaign(
     "disk-full", "A small disk is full at another byte each time, a dozen times a case.",
-    100, 3, ("lost", "doubled", "forks", "damaged", "not told that it is full"), run_full, _may_mount,
+    60, 2, ("lost", "doubled", "forks", "damaged", "not told that it is full"), run_full, _may_mount,
 )  # fmt: skip

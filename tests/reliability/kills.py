@@ -192,6 +192,6 @@ def _may_start() -> str | None:
 
 
 CAMPAIGN = Campaign(
-    "kills", "Workers over a real Kafka are killed at random under load, ten times a case, and its broker once.",
+    "kills", "Workers over a real Kafka are killed under load, ten times a case, and its broker once.",
     26, 1, ("lost", "doubled", "damaged", "ended otherwise"), run, _may_start,
 )  # fmt: skip

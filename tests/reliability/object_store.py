@@ -214,5 +214,5 @@ def _case(number: int, line: Line, folder: Path, tally: Tally) -> None:
 
 CAMPAIGN = Campaign(
     "object-store", "A bucket of a real S3 API over a line that refuses, cuts, delays and loses answers; "
-    "one, two and four writers.", 120, 3, ("lost", "doubled", "forks", "damaged"), run,
+    "one, two and four writers.", 60, 2, ("lost", "doubled", "forks", "damaged"), run,
 )  # fmt: skip

@@ -217,6 +217,6 @@ def _event(number: int, clock: Clock) -> dict[str, Any]:
 CAMPAIGN = Campaign(
     "power-loss",
     "The power goes after every call of a writer's work; what was not synced is lost, whole or in part.",
-    6 * PARTS, 1, ("not recovered",), run,
+    4 * PARTS, 1, ("not recovered",), run,
     lambda: None if Path("/proc/self/fd").exists() else "there is no /proc here",
 )  # fmt: skip

@@ -116,5 +116,5 @@ def run(cases: range, folder: Path) -> Iterator[Tally]:
 
 CAMPAIGN = Campaign(
     "writers", "Two, four and eight writers in one another's way, failing and dying, seal every event once.",
-    600, 6, ("lost", "doubled", "forks", "damaged"), run,
+    300, 4, ("lost", "doubled", "forks", "damaged"), run,
 )  # fmt: skip
