@@ -9,6 +9,7 @@ from tests.reliability import (
     kills,
     object_store,
     power_loss,
+    soak,
     soundness,
     writers,
 )
@@ -16,6 +17,6 @@ from tests.reliability.campaign import Campaign
 
 _ALL = (
     damage.CAMPAIGN, soundness.CAMPAIGN, power_loss.CAMPAIGN, disk_errors.CAMPAIGN, disk_errors.FULL,
-    clock_jumps.CAMPAIGN, writers.CAMPAIGN, object_store.CAMPAIGN, kills.CAMPAIGN,
+    clock_jumps.CAMPAIGN, writers.CAMPAIGN, object_store.CAMPAIGN, kills.CAMPAIGN, soak.CAMPAIGN,
 )  # fmt: skip
 CAMPAIGNS: dict[str, Campaign] = {one.name: one for one in _ALL}

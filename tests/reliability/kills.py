@@ -77,15 +77,15 @@ class Flock:
 
     def _worker(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            _command("ingest", "kafka", "--bootstrap", self._bootstrap, "--topic", self._topic, "--group",
+            command("ingest", "kafka", "--bootstrap", self._bootstrap, "--topic", self._topic, "--group",
                      self._topic, "--ledger", str(self._ledger), "--batch-rows", "2000"),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment(self._place),
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(self._place),
         )  # fmt: skip
 
     def _run(self, *arguments: str) -> None:
         subprocess.run(
-            _command(*arguments, "--ledger", str(self._ledger)), check=True, stdout=subprocess.DEVNULL,
-            env=_environment(self._place), timeout=120,
+            command(*arguments, "--ledger", str(self._ledger)), check=True, stdout=subprocess.DEVNULL,
+            env=environment(self._place), timeout=120,
         )  # fmt: skip
 
 
@@ -168,11 +168,11 @@ def _message(number: int) -> bytes:
     )  # fmt: skip
 
 
-def _command(*arguments: str) -> list[str]:
+def command(*arguments: str) -> list[str]:
     return [sys.executable, str(CHECKOUT / "decision_ledger.py"), *arguments]
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path) -> dict[str, str]:
     """A home of the case's own."""
     home = {
         "HOME": str(folder),
@@ -182,7 +182,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return {**os.environ, **home}
 
 
-def _may_start() -> str | None:
+def may_start() -> str | None:
     try:
         java_command()
         fetch()
@@ -193,5 +193,5 @@ def _may_start() -> str | None:
 
 CAMPAIGN = Campaign(
     "kills", "Workers over a real Kafka are killed under load, ten times a case, and its broker once.",
-    26, 1, ("lost", "doubled", "damaged", "ended otherwise"), run, _may_start,
+    26, 1, ("lost", "doubled", "damaged", "ended otherwise"), run, may_start,
 )  # fmt: skip
