@@ -18,7 +18,7 @@ from ledger.format.tiles import decode_bundle, entries_path
 from ledger.log.commit_log import Log
 from ledger.log.protocol import CHECKPOINT
 from ledger.log.retention_classes import Classes
-from ledger.log.signing import SigningKey, create_key, sync_folder
+from ledger.log.signing import SigningKey, create_key, is_there, sync_folder
 from ledger.storage.store import Store
 from ledger.writer import create_ledger, ledger_json
 
@@ -49,7 +49,7 @@ def found_ledger(
 
 def _finished(store: Store, key_path: Path, origin: str, entry: bytes) -> SigningKey:
     init = parse_entry(entry)
-    if not isinstance(init, Init) or init.origin != origin or not key_path.is_file():
+    if not isinstance(init, Init) or init.origin != origin or not is_there(key_path):
         raise _there_already(store)
     key = SigningKey(key_path)
     if key.signer.vkey != init.vkey:
@@ -60,7 +60,7 @@ def _finished(store: Store, key_path: Path, origin: str, entry: bytes) -> Signin
 
 
 def _key_of(path: Path, origin: str) -> SigningKey:
-    if not path.exists() or path.stat().st_size == 0:
+    if not is_there(path):
         _make_key(path, origin)
     key = SigningKey(path)
     if key.signer.name != origin:

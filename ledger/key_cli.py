@@ -20,7 +20,17 @@ def key_commands() -> None:
 
 
 @key_app.command("rotate")
-def key_rotate(ledger: LedgerOption = None, key: KeyOption = None, as_json: JsonOption = False) -> None:
+def key_rotate(
+    new_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--new-key", help="The new key's file, such as one that names a program; else it is made."
+        ),
+    ] = None,
+    ledger: LedgerOption = None,
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Make a new signing key and seal that it signs from here on. The verifier key from `init` stays good.
 
     Example: decision-ledger key rotate
@@ -28,6 +38,7 @@ def key_rotate(ledger: LedgerOption = None, key: KeyOption = None, as_json: Json
     from ledger.log.protected_key import is_protected
     from ledger.log.signing import (
         SigningKey,
+        adopt_key,
         create_key,
         next_key_path,
         passphrase,
@@ -39,8 +50,15 @@ def key_rotate(ledger: LedgerOption = None, key: KeyOption = None, as_json: Json
     old = signing_key(ledger, key)
     store = store_at(ledger)
     path = next_key_path(old.path)
-    if not path.exists():
-        create_key(path, old.signer.name)
+    if not old.path.is_file():
+        raise UsageError(
+            "The signing key is in the environment, where it cannot be replaced.",
+            "Put it into a file, name that with --key, and rotate.",
+        )
+    if not path.exists() and new_key is not None:
+        adopt_key(new_key, path, old.signer.name)
+    elif not path.exists():
+        create_key(path, old.own.name)
         if is_protected(old.path.read_text("utf-8")):
             put_under(path, SigningKey(path), passphrase(old.path))
     new = SigningKey(path)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ledger.errors import DamageError, UsageError
 from ledger.format.merkle import EMPTY_ROOT, HASH_BYTES
-from ledger.format.note import SignedNote, SignerKey, VerifierKey, cosignature_message, decode_base64
+from ledger.format.note import SignedNote, Signer, VerifierKey, cosignature_message, decode_base64
 
 __all__ = ["MAX_SIZE", "Checkpoint", "cosignature_message", "open_checkpoint", "parse_decimal"]
 
@@ -78,7 +78,7 @@ class Checkpoint:
         """The three lines that are signed."""
         return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n"
 
-    def sign(self, signer: SignerKey) -> bytes:
+    def sign(self, signer: Signer) -> bytes:
         """The checkpoint as a note signed by the log's key. UsageError when the key is not the origin's."""
         if signer.name != self.origin:
             raise UsageError(

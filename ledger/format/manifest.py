@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from ledger.errors import DamageError, UsageError
-from ledger.format.note import ED25519, SignerKey, VerifierKey, decode_base64
+from ledger.format.note import ED25519, Signer, VerifierKey, decode_base64
 
 MAX_ENTRY_BYTES = 65_535
 ENTRY_ROOM_BYTES = 60_000
@@ -404,13 +404,13 @@ def parse_entry(data: bytes) -> Entry:
     return entry
 
 
-def sign_entry(entry: AnyEntry, origin: str, key: SignerKey) -> AnyEntry:
+def sign_entry(entry: AnyEntry, origin: str, key: Signer) -> AnyEntry:
     """The entry with `sig` set. The signed text is origin, a line feed, and the entry without `sig`."""
     signature = key.sign(_signed_text(_plain(entry), origin, without=("sig",)))
     return entry.model_copy(update={"sig": base64.b64encode(signature).decode()})
 
 
-def endorse_key(entry: Key, origin: str, new_key: SignerKey) -> Key:
+def endorse_key(entry: Key, origin: str, new_key: Signer) -> Key:
     """A rotation with `newsig` set: the new key's word that it takes over."""
     signature = new_key.sign(_signed_text(_plain(entry), origin, without=("sig", "newsig")))
     return entry.model_copy(update={"newsig": base64.b64encode(signature).decode()})

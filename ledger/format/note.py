@@ -11,6 +11,7 @@ import base64
 import binascii
 import hashlib
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -126,8 +127,41 @@ class VerifierKey:
         return True
 
 
+class Signer(ABC):
+    """Whoever can sign as one Ed25519 key: the key itself, or a program that keeps it."""
+
+    name: str
+
+    @property
+    @abstractmethod
+    def verifier(self) -> VerifierKey:
+        """The public half."""
+
+    @abstractmethod
+    def sign(self, message: bytes) -> bytes:
+        """The raw 64-byte Ed25519 signature (RFC 8032) over `message`."""
+
+    @property
+    def vkey(self) -> str:
+        """The public half in its text form."""
+        return self.verifier.text
+
+    def sign_note(self, text: str) -> bytes:
+        """A note over `text` with this key's signature line. UsageError when `text` cannot be a note's."""
+        if not text.endswith("\n") or not _is_note_text(text):
+            raise UsageError(
+                "A note's text is UTF-8 without control characters and ends in a line feed.",
+                "Remove control characters and end the text with a line feed.",
+            )
+        signature = Signature(self.name, self.verifier.key_id, self.sign(text.encode()))
+        note = f"{text}\n{signature.line}".encode()
+        if len(note) > MAX_NOTE_BYTES:
+            raise UsageError(f"A note has at most {MAX_NOTE_BYTES} bytes.", "Sign a shorter text.")
+        return note
+
+
 @dataclass(frozen=True, slots=True)
-class SignerKey:
+class SignerKey(Signer):
     """A private Ed25519 key with its name. Its seed never shows in `repr`."""
 
     name: str
@@ -171,27 +205,9 @@ class SignerKey:
         private = Ed25519PrivateKey.from_private_bytes(self.seed)
         return VerifierKey(self.name, private.public_key().public_bytes_raw())
 
-    @property
-    def vkey(self) -> str:
-        """The public half in its text form."""
-        return self.verifier.text
-
     def sign(self, message: bytes) -> bytes:
-        """The raw 64-byte Ed25519 signature (RFC 8032) over `message`."""
+        """See `Signer.sign`."""
         return Ed25519PrivateKey.from_private_bytes(self.seed).sign(message)
-
-    def sign_note(self, text: str) -> bytes:
-        """A note over `text` with this key's signature line. UsageError when `text` cannot be a note's."""
-        if not text.endswith("\n") or not _is_note_text(text):
-            raise UsageError(
-                "A note's text is UTF-8 without control characters and ends in a line feed.",
-                "Remove control characters and end the text with a line feed.",
-            )
-        signature = Signature(self.name, self.verifier.key_id, self.sign(text.encode()))
-        note = f"{text}\n{signature.line}".encode()
-        if len(note) > MAX_NOTE_BYTES:
-            raise UsageError(f"A note has at most {MAX_NOTE_BYTES} bytes.", "Sign a shorter text.")
-        return note
 
 
 @dataclass(frozen=True, slots=True)

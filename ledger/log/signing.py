@@ -16,12 +16,15 @@ from pathlib import Path
 
 from ledger.errors import DamageError, OutsideError, UsageError
 from ledger.format.checkpoint import Checkpoint, open_checkpoint
-from ledger.format.note import SignerKey, VerifierKey
+from ledger.format.note import Signer, SignerKey, VerifierKey
 from ledger.log.protected_key import is_protected, open_protected, protect
+from ledger.log.signing_program import is_program, signing_program
 from ledger.storage.local_store import LocalStore
 from ledger.storage.user_folders import config_folder
 
 KEY_VARIABLE = "DECISION_LEDGER_KEY"
+TEXT_VARIABLE = "DECISION_LEDGER_KEY_TEXT"
+"""The key itself, as its file would hold it, where there is no file."""
 PASSPHRASE_VARIABLE = "DECISION_LEDGER_KEY_PASSPHRASE_FILE"  # noqa: S105 - the name of a variable
 """Names a file with the passphrase of the signing key."""
 MAX_KEY_BYTES = 4_096
@@ -32,7 +35,7 @@ class SigningKey:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.signer = _read_key(path)
+        self.signer: Signer = _signer(path)
         self._store = LocalStore(path.parent)
 
     @property
@@ -51,7 +54,17 @@ class SigningKey:
     @property
     def verifier(self) -> VerifierKey:
         """The public half."""
-        return VerifierKey.from_text(self.signer.vkey)
+        return self.signer.verifier
+
+    @property
+    def own(self) -> SignerKey:
+        """The private key itself, where a file of ours keeps it. Raises UsageError."""
+        if not isinstance(self.signer, SignerKey) or not self.path.is_file():
+            raise UsageError(
+                "This signing key is not kept in a file of ours.",
+                "Change it where it is kept; `key rotate --new-key FILE` seals that another one signs.",
+            )
+        return self.signer
 
     def sign_head(
         self, head: Checkpoint, root_at: Callable[[int], bytes], verifiers: list[VerifierKey] | None = None
@@ -155,21 +168,45 @@ def create_key(path: Path, origin: str) -> SignerKey:
     return signer
 
 
+def adopt_key(given: Path, path: Path, origin: str) -> None:
+    """A key that somebody made elsewhere, in its place here. Raises UsageError where it is another log's."""
+    if SigningKey(given).signer.name != origin:
+        raise UsageError(f"The key at {given} is not named {origin}.", "A ledger's keys bear its name.")
+    _write_new(path, given.read_text("utf-8").rstrip("\n"))
+    sync_folder(path.parent)
+
+
 def find_key(ledger: Path | None, given: Path | None, key_id: str | None = None) -> Path | None:
     """Where the signing key is, or None where there is none.
 
-    As given, else from the environment, else beside a local ledger, else in the user's configuration
-    folder under the key's id.
+    As given, else as the environment names or holds it, else beside a local ledger, else in the user's
+    configuration folder under the key's id.
     """
     if given is not None:
         return given
     if os.environ.get(KEY_VARIABLE):
         return Path(os.environ[KEY_VARIABLE])
+    if (kept := environment_key_path()) is not None:
+        return kept
     if ledger is not None and (beside := default_key_path(ledger)).exists():
         return beside
     if key_id is not None and (kept := config_folder() / f"{key_id}.key").exists():
         return kept
     return None
+
+
+def environment_key_path() -> Path | None:
+    """Where the head of the key in the environment is kept; None where it holds none."""
+    text = os.environ.get(TEXT_VARIABLE)
+    if not text:
+        return None
+    key_id = SignerKey.from_text(text.strip()).verifier.key_id.hex()
+    return config_folder() / f"{key_id}.environment-key"
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a key at a path, or in the environment for it."""
+    return (path.exists() and path.stat().st_size > 0) or path == environment_key_path()
 
 
 def default_key_path(ledger: Path) -> Path:
@@ -195,7 +232,14 @@ def _keep_private(path: Path, descriptor: int) -> None:
     )
 
 
-def _read_key(path: Path) -> SignerKey:
+def _signer(path: Path) -> Signer:
+    told = os.environ[TEXT_VARIABLE].strip() if path == environment_key_path() else _read_key(path)
+    if is_protected(told):
+        return open_protected(told, passphrase(path))
+    return signing_program(told) if is_program(told) else SignerKey.from_text(told)
+
+
+def _read_key(path: Path) -> str:
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
@@ -209,10 +253,9 @@ def _read_key(path: Path) -> SignerKey:
     except OSError as error:
         raise UsageError(f"The signing key at {path} cannot be read: {error.strerror}.") from None
     try:
-        told = text.decode().strip()
+        return text.decode().strip()
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not a signing key.", "It holds one line, PRIVATE+KEY+….") from None
-    return open_protected(told, passphrase(path)) if is_protected(told) else SignerKey.from_text(told)
 
 
 def passphrase(path: Path, given: Path | None = None) -> str:
@@ -233,7 +276,7 @@ def passphrase(path: Path, given: Path | None = None) -> str:
 
 def put_under(path: Path, key: SigningKey, words: str) -> None:
     """Write a key anew under a passphrase, in the place of its file. Raises UsageError."""
-    text = protect(key.signer, words)
+    text = protect(key.own, words)
     made = path.with_name(f"{path.name}.{secrets.token_hex(16)}.tmp")
     _write_new(made, text)
     made.rename(path)

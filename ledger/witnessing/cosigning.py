@@ -18,7 +18,7 @@ from ledger.format.note import (
     TIMESTAMP_BYTES,
     Signature,
     SignedNote,
-    SignerKey,
+    Signer,
     VerifierKey,
     decode_base64,
 )
@@ -57,7 +57,7 @@ class Refused(Exception):
         self.content_type = content_type
 
 
-def cosigner_key(signer: SignerKey) -> VerifierKey:
+def cosigner_key(signer: Signer) -> VerifierKey:
     """The verifier key of a witness's cosignatures, which others name it by."""
     return VerifierKey(signer.name, signer.verifier.public_key, COSIGNATURE)
 
@@ -114,7 +114,7 @@ def judge(request: Request, logs: Mapping[str, Sequence[VerifierKey]], known: He
     return Head(checkpoint.size, checkpoint.root)
 
 
-def cosign(request: Request, signer: SignerKey, now: int) -> str:
+def cosign(request: Request, signer: Signer, now: int) -> str:
     """The line of a cosignature over a judged request's head, at `now` in POSIX seconds."""
     text = SignedNote.parse(request.note).text
     made = now.to_bytes(TIMESTAMP_BYTES, "big") + signer.sign(cosignature_message(now, text))

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from ledger.errors import OutsideError
-from ledger.format.note import SignerKey, VerifierKey
+from ledger.format.note import Signer, VerifierKey
 from ledger.witnessing import cosigning
 from ledger.witnessing.cosigning import MAX_BODY_BYTES, Refused, cosign, judge, parse_request
 from ledger.witnessing.memory import WitnessMemory
@@ -29,7 +29,7 @@ class Witness:
 
     def __init__(
         self,
-        signer: SignerKey,
+        signer: Signer,
         logs: Mapping[str, Sequence[VerifierKey]],
         memory: WitnessMemory,
         *,

@@ -168,7 +168,7 @@ def test_an_old_key_signs_nothing_after_its_rotation(scene: Scene, tmp_path: Pat
 
     with pytest.raises(LedgerError, match="this ledger's key is"):
         scene.writer()
-    scene.plant(scene.next_entry(signer=scene.key.signer))
+    scene.plant(scene.next_entry(signer=scene.key.own))
     before = new.kept_note(), scene.store.objects[CHECKPOINT]
     with pytest.raises(InvalidEntry, match="not signed by"):
         writer.refresh()

@@ -45,7 +45,7 @@ class Variant:
     def writer(self, *faults: Fault) -> Writer:
         """Another process with the key that signs now; it dies or fails as `faults` say."""
         name = f"again-{self.chance.getrandbits(64):x}.key"
-        key = signing_key(self.folder, self.lived.writer.log.key.signer.seed, name)
+        key = signing_key(self.folder, self.lived.writer.log.key.own.seed, name)
         clock = Clock(self.lived.clock.now)
         return Writer(self.store.another(faults), key, name="again", clock=clock, remember=False)
 
