@@ -10,6 +10,7 @@ import typer
 
 from detections.defaults import MEMORY_MIB
 from ledger.console import (
+    AnchorOption,
     AtOption,
     JsonOption,
     KeyOption,
@@ -55,6 +56,7 @@ def detect_run(
         int, typer.Option("--memory-mib", help="What rows and rules may take, in MiB.", min=256)
     ] = MEMORY_MIB,
     apply_retention: RetentionOption = False,
+    anchor: AnchorOption = None,
     listen: MetersOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -81,7 +83,7 @@ def detect_run(
     if number := seal_shipped_rules(writer):
         note(f"{number} rules sealed: those that come with the product.")
     folder = cursors or signing.path.with_name(f"{signing.path.name}.routes")
-    keeping = Keeping(writer, apply_retention=apply_retention)
+    keeping = Keeping(writer, apply_retention=apply_retention, anchors=anchor or ())
     following = Following(writer, folder, ways, answers, memory_mib=memory, keeping=keeping)
     try:
         if listen is not None:

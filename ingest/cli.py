@@ -25,6 +25,7 @@ from ingest.ingestion import (
 from ingest.letters_cli import letters_app
 from ingest.objects_cli import ingest_digests, ingest_objects
 from ledger.console import (
+    AnchorOption,
     JsonOption,
     KeyOption,
     LedgerOption,
@@ -164,6 +165,7 @@ def ingest_kafka(
     ] = None,
     intake: IntakeOption = None,
     apply_retention: RetentionOption = False,
+    anchor: AnchorOption = None,
     writer_name: WriterOption = None,
     listen: MetersOption = None,
     batch_rows: RowsOption = BATCH_ROWS,
@@ -231,7 +233,7 @@ def ingest_kafka(
     pace = Pace(rows=batch_rows, seconds=batch_seconds)
     ingested(
         source, first.adapter, writer, first.settings, pace, as_json=as_json, listen=listen, routes=routes,
-        keeping=Keeping(writer, apply_retention=apply_retention),
+        keeping=Keeping(writer, apply_retention=apply_retention, anchors=anchor or ()),
     )  # fmt: skip
 
 

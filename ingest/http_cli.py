@@ -18,6 +18,7 @@ from ingest.ingestion import (
     open_writer,
 )
 from ledger.console import (
+    AnchorOption,
     JsonOption,
     KeyOption,
     LedgerOption,
@@ -59,6 +60,7 @@ def ingest_http(
     format_: FormatOption = "native",
     intake: IntakeOption = None,
     apply_retention: RetentionOption = False,
+    anchor: AnchorOption = None,
     writer_name: WriterOption = None,
     meters: MetersOption = None,
     batch_rows: RowsOption = BATCH_ROWS,
@@ -119,7 +121,7 @@ def ingest_http(
                 writer,
                 settings,
                 pace,
-                keeping=Keeping(writer, apply_retention=apply_retention),
+                keeping=Keeping(writer, apply_retention=apply_retention, anchors=anchor or ()),
                 as_json=as_json,
                 listen=meters,
             )

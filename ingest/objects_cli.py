@@ -22,6 +22,7 @@ from ingest.ingestion import (
     open_writer,
 )
 from ledger.console import (
+    AnchorOption,
     JsonOption,
     KeyOption,
     LedgerOption,
@@ -53,6 +54,7 @@ def ingest_objects(
     client_config: ClientOption = None,
     intake: IntakeOption = None,
     apply_retention: RetentionOption = False,
+    anchor: AnchorOption = None,
     writer_name: WriterOption = None,
     listen: MetersOption = None,
     batch_rows: RowsOption = BATCH_ROWS,
@@ -100,7 +102,7 @@ def ingest_objects(
         Pace(rows=batch_rows, seconds=batch_seconds),
         as_json=as_json,
         listen=listen,
-        keeping=Keeping(writer, apply_retention=apply_retention),
+        keeping=Keeping(writer, apply_retention=apply_retention, anchors=anchor or ()),
     )
 
 

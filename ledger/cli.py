@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ledger.anchor_cli import anchor_app
 from ledger.config_cli import config_app
 from ledger.console import (
     AtOption,
@@ -60,6 +61,7 @@ def register(program: typer.Typer) -> None:
     program.add_typer(hold_app, name="hold")
     program.add_typer(key_app, name="key")
     program.add_typer(witness_app, name="witness")
+    program.add_typer(anchor_app, name="anchor")
 
 
 def init(

@@ -75,6 +75,10 @@ ConfigOption = Annotated[
 MetersOption = Annotated[
     str | None, typer.Option("--metrics-listen", help="Serve figures for Prometheus at HOST:PORT.")
 ]
+AnchorOption = Annotated[
+    list[str] | None,
+    typer.Option("--anchor", help="Publish heads here every minute: a folder, s3://…, kafka://…/TOPIC."),
+]
 RetentionOption = Annotated[
     bool, typer.Option("--apply-retention", help="Let expire what has outlived its class, once an hour.")
 ]

@@ -8,20 +8,28 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from ledger.anchoring.anchors import publish
+from ledger.anchoring.places import open_place, read_client
 from ledger.errors import LedgerError
+from ledger.log.protocol import CHECKPOINT
 from ledger.log.witness_policy import WITNESSES
 from ledger.upkeep.retention import apply
-from ledger.witnessing.asking import Asker, ask_for, read_witness_tokens
+from ledger.witnessing.asking import Asker, ask_for, read_witness_tokens, witnessed_size
 from ledger.writer import Writer
 
 WITNESS_SECONDS: Final = 10.0
 """How often witnesses are asked for the newest head, at most."""
 TOKENS_VARIABLE: Final = "DECISION_LEDGER_WITNESS_ASK_TOKENS"
+ANCHOR_SECONDS: Final = 60.0
+"""How often heads are published, at most."""
+AUTHORITY_VARIABLE: Final = "DECISION_LEDGER_ANCHOR_PUBLISH_AUTHORITY"
+CLIENT_VARIABLE: Final = "DECISION_LEDGER_ANCHOR_PUBLISH_CLIENT_CONFIG"
 RETENTION_SECONDS: Final = 3_600.0
 """How often retention is applied, where that was asked for; the first time at once."""
 
@@ -31,8 +39,13 @@ log = structlog.get_logger()
 class Keeping:
     """What is due for one running writer."""
 
-    def __init__(self, writer: Writer, *, apply_retention: bool = False) -> None:
+    def __init__(self, writer: Writer, *, apply_retention: bool = False, anchors: Sequence[str] = ()) -> None:
         self._writer = writer
+        client = os.environ.get(CLIENT_VARIABLE)
+        settings = read_client(Path(client) if client else None)
+        self._places = [open_place(url, settings) for url in anchors]
+        self._publishing: threading.Thread | None = None
+        self._published, self._published_at = 0, 0.0
         self._retention_due = 0.0 if apply_retention else float("inf")
         self._asking: threading.Thread | None = None
         self._asker: Asker | None = None
@@ -46,11 +59,20 @@ class Keeping:
             if self._asking is None or not self._asking.is_alive():
                 self._asking = threading.Thread(target=self._ask_witnesses, name="witnesses")
                 self._asking.start()
+        if self._places and now - self._published_at >= ANCHOR_SECONDS:
+            self._published_at = now
+            if self._publishing is None or not self._publishing.is_alive():
+                self._publishing = threading.Thread(target=self._publish, name="anchors")
+                self._publishing.start()
         self._expire(now)
 
     def finish(self) -> None:
-        """What is due still, and the last head cosigned; what is under way is waited for."""
+        """What is due still, and the last head cosigned and published; what is under way is waited for."""
         self._expire(time.monotonic())
+        if self._publishing is not None:
+            self._publishing.join()
+        if self._places:
+            self._publish()
         if self._asking is not None:
             self._asking.join()
         if WITNESSES in self._writer.state.configs:
@@ -72,6 +94,22 @@ class Keeping:
                 log.error("a witness knows another history", witness=name, why=why)
             for name, why in found.failures.items():
                 log.warning("a witness is away", witness=name, why=why)
+
+    def _publish(self) -> None:
+        """The standing head, where it is newer than the last one that every place has."""
+        try:
+            note = self._writer.store.read(CHECKPOINT)
+        except LedgerError as error:
+            log.warning("heads not published", error=str(error))
+            return
+        size = witnessed_size(note)
+        if note is None or size <= self._published:
+            return
+        failures = publish(note, self._places, os.environ.get(AUTHORITY_VARIABLE))
+        for place, why in failures.items():
+            log.warning("a head was not published", place=place, why=why)
+        if not failures:
+            self._published = size
 
     def _expire(self, now: float) -> None:
         """In the writer's own thread: it appends entries, and an engine reads the log's state unguarded."""

@@ -1,0 +1,1 @@
+"""Heads of a log where its owner cannot take them back: published, time-stamped, and held against the log."""
