@@ -17,11 +17,12 @@ from tests.services import run
 def test_an_intake_publishes_to_a_topic(tmp_path: Path, kafka_bootstrap: str, topics: Topics) -> None:
     events, heads = topics.create(), topics.create()
     told = {"kind": "decision", "time": "2026-11-23T11:00:00Z", "source": "s", "decision": "deny"}
-    topics.fill(events, [json.dumps({"event_id": f"e{n}", **told}).encode() for n in range(20)])
+    sent = [json.dumps({"event_id": f"e{n}", **told}).encode() for n in range(20)]
+    topics.fill(events, sent)
     place, ledger = f"kafka://{kafka_bootstrap}/{heads}", tmp_path / "ledger"
     run("init", "--origin", "test.example/anchored", "--ledger", ledger)
-    run("ingest", "kafka", "--bootstrap", kafka_bootstrap, "--topic", events, "--until-end", "--anchor", place,
-        "--ledger", ledger)  # fmt: skip
+    source = ["--bootstrap", kafka_bootstrap, "--topic", events, "--until-end"]
+    run("ingest", "kafka", *source, "--anchor", place, "--ledger", ledger)
     (found,) = json.loads(run("anchor", "check", place, "--ledger", ledger, "--json"))["places"]
     size = open_log(LocalStore(ledger)).head.size
     assert (found["newest"], found["wrong"]) == (size, [])
