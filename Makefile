@@ -10,10 +10,10 @@ PY := $(BIN)/python
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$((n < 2 ? 1 : n > 4 ? 4 : n)))
 PYTEST := $(PY) -m pytest
 PARALLEL := -n $(WORKERS) --dist worksteal
-SOURCES := $(wildcard ledger ingest detections dashboard issuer notebooks decision_ledger.py docs/generate.py docs/screenshots.py tests .ci/audit.py)
+SOURCES := $(wildcard ledger ingest detections dashboard issuer notebooks decision_ledger.py docs/generate.py docs/screenshots.py tests .ci/audit.py .ci/bom.py)
 DEMO_ARGS ?=
 
-.PHONY: help setup demo test coverage check lint types layers audit bench spark faults faults-tests docs screenshots format lock clean ci-deps
+.PHONY: help setup demo test coverage check lint types layers audit sbom bench spark faults faults-tests docs screenshots format lock clean ci-deps
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ layers: setup ## who may import whom, and the pure modules
 
 audit: setup ## known vulnerabilities among the locked packages
 	$(PY) .ci/audit.py
+
+sbom: setup ## what the product is made of: build/sbom.cdx.json (CycloneDX) and build/licences.md
+	$(PY) .ci/bom.py build
 
 bench: setup .venv/.spark-stamp ## speed, as ratios to peers on this machine (fetches Spark)
 	$(PYTEST) -p no:xdist -p no:cacheprovider --timeout=0 -s tests/benchmarks $(ARGS)
