@@ -191,7 +191,7 @@ class Listener:
             if unusable.code is not None:
                 told = {"err": unusable.code, "description": unusable.message}
                 return JSONResponse(told, unusable.status)
-            return _answer(unusable.status, unusable.message)
+            return _answer(unusable.status, unusable.message, close=unusable.status == 400)
         except TimeoutError:
             return _answer(408, f"The body took longer than {BODY_SECONDS:g} s.")
         except ClientDisconnect:
@@ -208,9 +208,12 @@ class Listener:
         return JSONResponse({"messages": len(messages)}, 202)
 
     async def _read(self, request: Request, share: Share) -> list[Message]:
+        headers = request.headers
+        if {"content-length", "transfer-encoding"} <= {*headers.keys()}:
+            # A proxy may have gone by the other of the two lengths (RFC 9112, section 6.1).
+            raise Unusable(400, "The body's length is said in two ways: leave one out.")
         async with asyncio.timeout(BODY_SECONDS):
             body = await _body(request, share)
-        headers = request.headers
         # What is opened is held, and as much as there are cores at once.
         async with self._openers:
             data = await asyncio.to_thread(opened, body, headers.get("content-encoding", ""))
@@ -301,8 +304,12 @@ async def _body(request: Request, share: Share) -> bytes:
     return bytes(held)
 
 
-def _answer(status: int, message: str, *, retry: int | None = None, authenticate: bool = False) -> Response:
+def _answer(
+    status: int, message: str, *, retry: int | None = None, authenticate: bool = False, close: bool = False
+) -> Response:
     headers = {} if retry is None else {"Retry-After": str(retry)}
+    if close:
+        headers["Connection"] = "close"
     if authenticate:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse({"error": message}, status, headers=headers)
