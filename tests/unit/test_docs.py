@@ -512,3 +512,18 @@ def test_every_room_is_in_the_page_on_the_architecture(package: str) -> None:
 
 def test_the_figures_of_the_page_on_performance_are_those_that_were_measured() -> None:
     assert generator.performance_table() in text_of(DOCS / "performance.md")
+
+
+def test_each_row_of_the_threat_model_links_to_tests_that_are_there() -> None:
+    rows = [
+        line
+        for line in text_of(DOCS / "threat-model.md").splitlines()
+        if line.startswith("| ") and "---" not in line and "the test |" not in line
+    ]
+    assert len(rows) > 20
+    for row in rows:
+        links = re.findall(r"\[([^\]]+)\]\(\.\./(tests/[^)]+\.py)\)", row)
+        assert links, row
+        for words, path in links:
+            name = "def test_" + words.replace(" ", "_") + "("
+            assert name in text_of(DOCS.parent / path), (words, path)
