@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from ledger.defaults import DEMO_ORIGIN
 from ledger.errors import LedgerError
 from ledger.log.retention_classes import classes_in_force
 from ledger.log.signing import SigningKey, next_key_path
@@ -178,6 +179,10 @@ def _key(opened: Ledger, path: Path | None, folder: Path | None) -> Iterator[Che
     if vkey != opened.state.key.text:
         yield Check(
             "key", "wrong", f"{path} is not the key that signs this ledger.", "Name the right one with --key."
+        )
+    elif opened.state.key.name == DEMO_ORIGIN:
+        yield Check(
+            "key", "look", "This is the demo's key, made without a care.", "`init` makes one for real use."
         )
     elif next_key_path(path).exists():
         yield Check("key", "wrong", "A rotation was cut short.", "`decision-ledger key rotate` finishes it.")

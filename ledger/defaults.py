@@ -12,6 +12,8 @@ LEFT_OVER_SECONDS: Final = 3_600.0
 """Left-overs that are younger may belong to a commit in flight."""
 GRACE_SECONDS: Final = 60
 """From an entry that takes files away until they go: who opened the ledger longer ago reads it anew."""
+DEMO_ORIGIN: Final = "demo.example/agents"
+"""The name of the demo's ledger and key: whoever sees it in a verifier key knows whose it is."""
 CONFIG_NAMES: Final = (
     "classes", "rules", "rule-exceptions", "sources", "tiers", "exercises", "targets", "ownership",
 )  # fmt: skip

@@ -13,6 +13,7 @@ import pytest
 import decision_ledger
 from ledger.checkup import Check, checks
 from ledger.console import run
+from ledger.defaults import DEMO_ORIGIN
 from ledger.format.manifest import OffsetKey
 from ledger.log.signing import create_key, next_key_path
 from ledger.query.lag import note_lag
@@ -113,3 +114,17 @@ def test_the_command_ends_with_one_where_something_is_wrong(
     made.folder.chmod(0o777)
     assert run(decision_ledger.app, arguments) == 1
     assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+def test_the_demos_key_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk(monkeypatch, 50)
+    events = tmp_path / "events.jsonl"
+    events.write_text("{}\n")
+    decision_ledger.seal_files(tmp_path / "ledger", [str(events)], "native", "demo", remember=False)
+    with Ledger.open(str(tmp_path / "ledger"), remember=False) as ledger:
+        assert ledger.state.key.name == DEMO_ORIGIN
+        told = {one.name: one for one in checks(ledger, tmp_path / "ledger", tmp_path / "ledger.key", ())}
+    assert (told["key"].verdict, told["key"].said) == (
+        "look",
+        "This is the demo's key, made without a care.",
+    )
