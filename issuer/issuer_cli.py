@@ -15,6 +15,7 @@ from issuer.scenario_cli import scenario_app
 from ledger.console import JsonOption, answer, configure_logs, note, shared
 from ledger.errors import UsageError
 from ledger.format.plain_text import plain
+from ledger.settings.listening import LOOPBACK
 
 issuer_app = typer.Typer(no_args_is_help=True, help="The reference identity stack.")
 issuer_app.add_typer(policy_app, name="policy")
@@ -56,7 +57,7 @@ def init_issuer(
 def serve(
     folder: FolderOption = Path(DEFAULT_FOLDER),
     environment: Annotated[str, typer.Option(help="The environment to serve.")] = "production",
-    host: Annotated[str, typer.Option(help="Where to listen: loopback is best.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Where on this machine to listen.")] = "127.0.0.1",
     base_port: Annotated[
         int, typer.Option(help="The first of the services' ports; 0 takes any.", min=0, max=65_000)
     ] = BASE_PORT,
@@ -86,6 +87,11 @@ def serve(
     from issuer.serving import Settings, serve_until_signal
 
     configure_logs(shared.verbose)
+    if host not in LOOPBACK:
+        raise UsageError(
+            f"{host} can be reached by others, and this model speaks plain HTTP.",
+            "Listen on 127.0.0.1, ::1 or localhost.",
+        )
     if when_full not in WHEN_FULL:
         raise UsageError(f"There is no way {when_full!r}.", f"Use {' or '.join(WHEN_FULL)}.")
     if not (folder / "agents.yml").exists():

@@ -140,3 +140,8 @@ def test_revocation_and_rotation_reach_the_stream(state: Path, capsys: pytest.Ca
     assert [event["kind"] for event in told] == ["signal", "revocation", "revocation"]
     assert len(told[2]["attributes"]["dropped"]) == 2
     capsys.readouterr()
+
+
+def test_the_model_serves_this_machine_alone(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    do("issuer", "serve", "--state", state, "--host", "0.0.0.0", code=2)  # noqa: S104 - it must be refused
+    assert "0.0.0.0 can be reached by others" in capsys.readouterr().err
