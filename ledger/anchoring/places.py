@@ -28,7 +28,6 @@ from ledger.storage.stores import open_store
 HEAD: Final = ".checkpoint"
 STAMP: Final = ".tsr"
 MAX_BYTES: Final = 1_000_000
-MAX_HEADS: Final = 1_000_000
 _NAME: Final = re.compile(r"([0-9]{1,18})(\.checkpoint|\.tsr)")
 _TIMEOUT_MS: Final = 15_000
 
