@@ -18,7 +18,7 @@ from typing import Any
 from ledger.errors import OutsideError
 from ledger.format.checkpoint import Checkpoint
 from ledger.format.manifest import Note, dead_letter_path, event_path
-from ledger.format.note import SignedNote
+from ledger.format.note import SignedNote, SignerKey
 from ledger.storage.local_store import LocalStore
 from ledger.verify.heads import WITNESSED
 from ledger.verify.verification import verify
@@ -45,7 +45,9 @@ class Variant:
     def writer(self, *faults: Fault) -> Writer:
         """Another process with the key that signs now; it dies or fails as `faults` say."""
         name = f"again-{self.chance.getrandbits(64):x}.key"
-        key = signing_key(self.folder, self.lived.writer.log.key.own.seed, name)
+        signer = self.lived.writer.log.key.signer
+        assert isinstance(signer, SignerKey)
+        key = signing_key(self.folder, signer.seed, name)
         clock = Clock(self.lived.clock.now)
         return Writer(self.store.another(faults), key, name="again", clock=clock, remember=False)
 
