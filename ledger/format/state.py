@@ -471,7 +471,7 @@ class LogState:
 
     def _take_compact(self, entry: Compact | Erase) -> None:
         placed = self._placed(entry)
-        deadline = self._deadline(entry.grace)
+        deadline = self._deadline(entry)
         for path in entry.removed:
             self._remove_file(path, deadline)
         for file, holds in zip(entry.files, placed, strict=True):
@@ -481,7 +481,7 @@ class LogState:
                 self.originals[rows.segment].erased.update(rows.indexes)
 
     def _take_expire(self, entry: Expire) -> None:
-        deadline = self._deadline(entry.grace)
+        deadline = self._deadline(entry)
         for path in entry.paths:
             self.originals[path].expired = True
         touched = {file for path in entry.paths for file in self.where.get(path, [])}
@@ -489,9 +489,10 @@ class LogState:
             if all(self._gone(hold.segment) for hold in self.files[path].holds):
                 self._remove_file(path, deadline)
 
-    def _deadline(self, grace: int) -> datetime:
+    def _deadline(self, entry: Compact | Erase | Expire) -> datetime:
+        """Its grace from the ledger's clock on, as the entry leaves it: idle time before does not count."""
         try:
-            return self.clock + timedelta(seconds=grace)
+            return max(self.clock, parse_instant(entry.time)) + timedelta(seconds=entry.grace)
         except OverflowError:
             return END_OF_TIME
 

@@ -35,6 +35,8 @@ from tests.reliability.sending import Partition, check, copied, finish
 EVENTS = 16
 TIMEOUT_SECONDS = 0.5
 LATE_SECONDS = 0.8
+PATIENT_SECONDS = 60.0
+"""For what is not under test: making the ledger, and looking at it at the end."""
 WRITERS = (1, 2, 4)
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": KEYS["aws_access_key_id"], "AWS_SECRET_ACCESS_KEY": KEYS["aws_secret_access_key"],
@@ -172,14 +174,12 @@ def _case(number: int, line: Line, folder: Path, tally: Tally) -> None:
     count = WRITERS[number % len(WRITERS)]
     tally.counts[f"{count} writers"] += 1
 
-    def store() -> ObjectStore:
-        return ObjectStore(
-            url, endpoint=line.endpoint, region=REGION, request_timeout_seconds=TIMEOUT_SECONDS
-        )
+    def store(seconds: float = TIMEOUT_SECONDS) -> ObjectStore:
+        return ObjectStore(url, endpoint=line.endpoint, region=REGION, request_timeout_seconds=seconds)
 
     create_key(folder / "ledger.key", ORIGIN)
     key = SigningKey(folder / "ledger.key")
-    create_ledger(store(), key, retention=CLASSES, clock=clock)
+    create_ledger(store(PATIENT_SECONDS), key, retention=CLASSES, clock=clock)
     partitions = [Partition.of(n, EVENTS, clock.now, random.Random(f"{number} {n}")) for n in range(count)]
     line.share = random.Random(f"share {number}").choice((0.02, 0.05, 0.15))
 
@@ -206,8 +206,8 @@ def _case(number: int, line: Line, folder: Path, tally: Tally) -> None:
     for late in line.late:
         late.join()
     line.late.clear()
-    finish(partitions, Writer(store(), key, name="last", clock=clock))
-    held = store()
+    finish(partitions, Writer(store(PATIENT_SECONDS), key, name="last", clock=clock))
+    held = store(PATIENT_SECONDS)
     objects = {file.path: held.read(file.path) or b"" for file in held.list()}
     check(tally, f"case {number}", held, key.verifier, partitions, copied(objects, folder / "copy"))
 

@@ -345,6 +345,20 @@ def test_a_writer_that_died_before_it_deleted_left_nothing_wrong(made: Made) -> 
     assert len(dates(made, "short")) == 3
 
 
+def test_the_grace_after_an_idle_time_is_whole(made: Made) -> None:
+    # Nobody wrote for an hour: who opened the ledger a moment ago still finds its files.
+    made.clock.advance(3_600)
+    writer = made.writer()
+    assert list(apply(writer, by="user:ann", grace=60))
+    made.clock.advance(30)
+    writer.put(Note, {"text": "half a minute later"})
+    assert len(list(made.store.list("events/retention=short"))) == 40
+    made.clock.advance(31)
+    writer.put(Note, {"text": "after it"})
+    assert len(list(made.store.list("events/retention=short"))) == 3
+    assert verify(LocalStore(made.folder)).ok
+
+
 def test_a_writer_whose_clock_was_set_back_sweeps_by_the_ledgers_clock(made: Made) -> None:
     writer = made.writer()
     assert list(apply(writer, by="user:ann", grace=60))
