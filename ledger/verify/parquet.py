@@ -30,14 +30,9 @@ _UNREADABLE: Final = (pa.ArrowException, OSError, ValueError, MemoryError, KeyEr
 """What pyarrow raises for bytes that are no Parquet file, or one that was tampered with."""
 
 
-def is_as_sealed(task: FileTask, data: bytes) -> bool:
-    """Whether these are the bytes that were sealed."""
-    return len(data) == task.bytes and sha256(data).hexdigest() == task.sha256
-
-
-def unreadable(task: FileTask, data: bytes, why: str) -> FileFacts:
-    """What is known of a file whose rows cannot be looked at."""
-    facts = FileFacts(task.path, sha256(data).hexdigest())
+def unreadable(task: FileTask, digest: str, why: str) -> FileFacts:
+    """What is known of a file with this hash whose rows cannot be looked at."""
+    facts = FileFacts(task.path, digest)
     if facts.sha256 != task.sha256:
         message = f"Its SHA-256 is {facts.sha256}, sealed was {task.sha256}."
         facts.findings.append(damage("changed", task.path, message))
@@ -45,9 +40,9 @@ def unreadable(task: FileTask, data: bytes, why: str) -> FileFacts:
     return facts
 
 
-def check_file(task: FileTask, data: bytes) -> FileFacts:
-    """Check one file's bytes. Never raises for what they hold."""
-    facts = FileFacts(task.path, sha256(data).hexdigest())
+def check_file(task: FileTask, data: bytes, digest: str | None = None) -> FileFacts:
+    """Check one file's bytes, whose hash is `digest` where that is known. Never raises for what they hold."""
+    facts = FileFacts(task.path, digest or sha256(data).hexdigest())
     trailing = len(data) - task.bytes
     if facts.sha256 != task.sha256:
         message = f"Its SHA-256 is {facts.sha256}, sealed was {task.sha256}"

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from multiprocessing.connection import Connection
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
@@ -22,7 +23,7 @@ from typing import Final, Self
 
 from ledger.verify.copies import Read
 from ledger.verify.facts import FileFacts, FileTask
-from ledger.verify.parquet import check_file, is_as_sealed, unreadable
+from ledger.verify.parquet import check_file, unreadable
 
 MIN_SHARED_ROWS: Final = 300_000
 """Fewer rows than this are checked in this process: starting others would take longer."""
@@ -136,18 +137,18 @@ class _Apart:
     def __exit__(self, *_: object) -> None:
         self._end()
 
-    def check(self, task: FileTask, data: bytes) -> FileFacts:
-        """What the file holds, as far as it can be read."""
+    def check(self, task: FileTask, data: bytes, digest: str) -> FileFacts:
+        """What the file with this hash holds, as far as it can be read."""
         self._process = self._process or _Process()
         facts = self._process.check(task, data)
         if facts is not None:
             return facts
         crashed = self._process.wait() in _CRASHES
         self._process = None
-        if crashed or not is_as_sealed(task, data):
-            return unreadable(task, data, "What reads it as Parquet is ended by it.")
+        if crashed or not _is_as_sealed(task, data, digest):
+            return unreadable(task, digest, "What reads it as Parquet is ended by it.")
         # It may have died of something else, such as too little memory for two.
-        return check_file(task, data)
+        return check_file(task, data, digest)
 
     def _end(self) -> None:
         if self._process is not None:
@@ -219,11 +220,17 @@ def _checked_here(task: FileTask, read: Read, apart: _Apart) -> Done:
     data = read(task.path)
     if data is None:
         return task, None, 0
-    check = check_file if is_as_sealed(task, data) else apart.check
-    return task, check(task, data), len(data)
+    digest = sha256(data).hexdigest()
+    check = check_file if _is_as_sealed(task, data, digest) else apart.check
+    return task, check(task, data, digest), len(data)
 
 
 def _checked_apart(task: FileTask, read: Read, apart: _Apart) -> Done:
     """A file whose worker died over it."""
     data = read(task.path)
-    return task, None if data is None else apart.check(task, data), len(data or b"")
+    facts = None if data is None else apart.check(task, data, sha256(data).hexdigest())
+    return task, facts, len(data or b"")
+
+
+def _is_as_sealed(task: FileTask, data: bytes, digest: str) -> bool:
+    return len(data) == task.bytes and digest == task.sha256

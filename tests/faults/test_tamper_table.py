@@ -51,7 +51,7 @@ FOREIGN = SignerKey(ORIGIN, bytes(32))
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """No process of its own for each of many damaged files: `unit/test_verify_offsets.py` is about those."""
-    monkeypatch.setattr(workers._Apart, "check", lambda _, task, data: check_file(task, data))
+    monkeypatch.setattr(workers._Apart, "check", lambda _, task, data, digest: check_file(task, data, digest))
 
 
 Found = tuple[str, str, int | None, int | None]
