@@ -10,18 +10,19 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from ledger.anchoring.anchors import publish
-from ledger.anchoring.places import open_place, read_client
 from ledger.errors import LedgerError
 from ledger.log.protocol import CHECKPOINT
 from ledger.log.witness_policy import WITNESSES
 from ledger.upkeep.retention import apply
-from ledger.witnessing.asking import Asker, ask_for, read_witness_tokens, witnessed_size
 from ledger.writer import Writer
+
+if TYPE_CHECKING:
+    from ledger.anchoring.places import Place
+    from ledger.witnessing.asking import Asker
 
 WITNESS_SECONDS: Final = 10.0
 """How often witnesses are asked for the newest head, at most."""
@@ -41,9 +42,7 @@ class Keeping:
 
     def __init__(self, writer: Writer, *, apply_retention: bool = False, anchors: Sequence[str] = ()) -> None:
         self._writer = writer
-        client = os.environ.get(CLIENT_VARIABLE)
-        settings = read_client(Path(client) if client else None)
-        self._places = [open_place(url, settings) for url in anchors]
+        self._places = _places(anchors)
         self._publishing: threading.Thread | None = None
         self._published, self._published_at = 0, 0.0
         self._retention_due = 0.0 if apply_retention else float("inf")
@@ -81,6 +80,8 @@ class Keeping:
             self._asker.close()
 
     def _ask_witnesses(self) -> None:
+        from ledger.witnessing.asking import Asker, ask_for, read_witness_tokens  # noqa: PLC0415 - few have witnesses
+
         try:
             if self._asker is None:
                 tokens = os.environ.get(TOKENS_VARIABLE)
@@ -97,6 +98,9 @@ class Keeping:
 
     def _publish(self) -> None:
         """The standing head, where it is newer than the last one that every place has."""
+        from ledger.anchoring.anchors import publish  # noqa: PLC0415 - few publish heads
+        from ledger.witnessing.asking import witnessed_size  # noqa: PLC0415 - as above
+
         try:
             note = self._writer.store.read(CHECKPOINT)
         except LedgerError as error:
@@ -121,3 +125,13 @@ class Keeping:
                 log.info("expired", retention=entry.class_, segments=len(entry.paths), before=entry.cutoff)
         except LedgerError as error:
             log.warning("retention was not applied", error=str(error))
+
+
+def _places(anchors: Sequence[str]) -> list[Place]:
+    client = os.environ.get(CLIENT_VARIABLE)
+    if not anchors and not client:
+        return []
+    from ledger.anchoring.places import open_place, read_client  # noqa: PLC0415 - clients that few need
+
+    settings = read_client(Path(client) if client else None)
+    return [open_place(url, settings) for url in anchors]
