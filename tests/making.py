@@ -99,6 +99,16 @@ def stretch(
     )
 
 
+def wire_message(number: int) -> bytes:
+    """A decision as a source sends it, one of its own for each number."""
+    return orjson.dumps(
+        {
+            "event_id": f"e{number}", "kind": "decision", "time": "2026-11-23T11:00:00Z",
+            "source": "test/pdp", "decision": "allow", "actor": f"user:{number % 97}",
+        }
+    )  # fmt: skip
+
+
 def object_range(key: str, start: int, to: int, *, end: bool = True, etag: str = "a") -> ObjectRange:
     """Records of one version of an object."""
     return ObjectRange(key=key, etag=etag, from_=start, to=to, end=end)

@@ -4,7 +4,6 @@ import json
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,30 +15,18 @@ from ledger.reader import Ledger
 from ledger.storage.stores import open_store
 from ledger.verify.verification import verify
 from tests.broker.topics import Topics
+from tests.making import wire_message
+from tests.services import command
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 EVENTS = {False: 200_000, True: 1_000_000}
 KILLS = {False: 5, True: 20}
 PARTITIONS = 4
 DEADLINE_SECONDS = {False: 400, True: 3_000}
 
 
-def _message(number: int) -> bytes:
-    return orjson.dumps(
-        {
-            "event_id": f"e{number}", "kind": "decision", "time": "2026-11-23T11:00:00Z",
-            "source": "test/pdp", "decision": "allow", "actor": f"user:{number % 97}",
-        }
-    )  # fmt: skip
-
-
-def _command(*arguments: str) -> list[str]:
-    return [sys.executable, str(CHECKOUT / "decision_ledger.py"), *arguments]
-
-
 def _worker(folder: Path, bootstrap: str, topic: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        _command(
+        command(
             "ingest", "kafka", "--bootstrap", bootstrap, "--topic", topic, "--group", topic,
             "--ledger", str(folder), "--batch-rows", "5000",
         ),
@@ -65,11 +52,11 @@ def test_two_workers_killed_at_random_seal_every_event_exactly_once(
     for partition in range(PARTITIONS):
         first = partition * share
         topics.fill(
-            topic, (_message(n) for n in range(first, first + share)), partition=partition, codec="lz4"
+            topic, (wire_message(n) for n in range(first, first + share)), partition=partition, codec="lz4"
         )
     folder = tmp_path / "ledger"
     subprocess.run(
-        _command("init", "--origin", "test.example/kills", "--ledger", str(folder)),
+        command("init", "--origin", "test.example/kills", "--ledger", str(folder)),
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     chance = random.Random(17)
@@ -111,7 +98,7 @@ def test_topics_of_one_file_have_formats_of_their_own_and_headers_reach_them(
     """Binary CloudEvents, and Cerbos's word for what an entry is; a tombstone is ignored."""
     folder = tmp_path / "ledger"
     subprocess.run(
-        _command("init", "--origin", "test.example/headers", "--ledger", str(folder)),
+        command("init", "--origin", "test.example/headers", "--ledger", str(folder)),
         check=True, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     told = {"ce_specversion": "1.0", "ce_source": "gate", "ce_type": "example.decision",
@@ -133,7 +120,7 @@ def test_topics_of_one_file_have_formats_of_their_own_and_headers_reach_them(
     file = tmp_path / "topics.toml"
     file.write_text("".join(lines))
     done = subprocess.run(
-        _command(
+        command(
             "ingest", "kafka", "--topics", str(file), "--ledger", str(folder), "--until-end", "--json"
         ),
         check=True, stdout=subprocess.PIPE,

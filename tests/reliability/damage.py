@@ -31,7 +31,7 @@ from ledger.verify.verification import verify
 from ledger.writer import Writer
 from tests.faults.ledger_maker import Clock, signing_key
 from tests.reliability.campaign import Campaign, Tally
-from tests.reliability.lived_ledgers import Lived, lived
+from tests.reliability.lived_ledgers import Lived, Lives
 from tests.simulated_store import SimulatedStore
 
 EACH = 20
@@ -270,15 +270,14 @@ def judge(case: Case, report: Report) -> str | None:
 
 def run(cases: range, folder: Path) -> Iterator[Tally]:
     """See `Campaign.run`."""
-    known: tuple[int, Lived] | None = None
+    lives = Lives(EACH)
     for number in cases:
         begun = time.monotonic()
         tally = Tally(cases=1)
         with tempfile.TemporaryDirectory(dir=folder) as place:
-            if known is None or known[0] != number // EACH:
-                known = (number // EACH, lived(number // EACH, Path(place)))
+            life = lives.of(number, Path(place))
             chance = random.Random(f"damage {number}")
-            case = Case(known[1], known[1].store.fork(), chance, Path(place))
+            case = Case(life, life.store.fork(), chance, Path(place))
             name = chance.choices(list(WAYS), [weight for _, weight in WAYS.values()])[0]
             WAYS[name][0](case)
             options = {key: value for key, value in case.options.items() if key != "at"}

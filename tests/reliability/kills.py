@@ -9,13 +9,10 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import orjson
 
 from ledger.errors import LedgerError
 from ledger.reader import Ledger
@@ -24,8 +21,9 @@ from ledger.verify.verification import verify
 from tests.broker.broker import Restartable
 from tests.broker.jars import BrokerUnavailable, fetch, java_command
 from tests.broker.topics import Topics
+from tests.making import wire_message
 from tests.reliability.campaign import Campaign, Tally
-from tests.reliability.record import CHECKOUT
+from tests.services import command
 
 PARTITIONS = 4
 WORKERS = 2
@@ -33,6 +31,9 @@ DEADLINE_SECONDS = 600.0
 SMALL = (12_000, 2)
 LARGE = (150_000, 10)
 """Events and kills of the first case, which the tests run, and of each other one."""
+
+
+Case = Callable[[int, Path, Restartable, Topics, Tally], None]
 
 
 class Flock:
@@ -89,23 +90,27 @@ class Flock:
         )  # fmt: skip
 
 
-def run(cases: range, folder: Path) -> Iterator[Tally]:
-    """See `Campaign.run`."""
+def with_broker(cases: range, folder: Path, case: Case) -> Iterator[Tally]:
+    """Run cases one after another, each in a folder of its own, over one broker that they may kill."""
     if not cases:
         return
-    place = folder / "broker"
-    place.mkdir()
-    broker = Restartable(place)
-    try:
-        for number in cases:
-            begun = time.monotonic()
-            tally = Tally(cases=1)
-            with tempfile.TemporaryDirectory(dir=folder) as made, Topics(broker.bootstrap) as topics:
-                _case(number, Path(made), broker, topics, tally)
-            tally.seconds = time.monotonic() - begun
-            yield tally
-    finally:
-        broker.stop()
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        broker = Restartable(Path(place))
+        try:
+            for number in cases:
+                begun = time.monotonic()
+                tally = Tally(cases=1)
+                with tempfile.TemporaryDirectory(dir=folder) as made, Topics(broker.bootstrap) as topics:
+                    case(number, Path(made), broker, topics, tally)
+                tally.seconds = time.monotonic() - begun
+                yield tally
+        finally:
+            broker.stop()
+
+
+def run(cases: range, folder: Path) -> Iterator[Tally]:
+    """See `Campaign.run`."""
+    return with_broker(cases, folder, _case)
 
 
 def _case(number: int, folder: Path, broker: Restartable, topics: Topics, tally: Tally) -> None:
@@ -114,7 +119,7 @@ def _case(number: int, folder: Path, broker: Restartable, topics: Topics, tally:
     topic = topics.create(PARTITIONS)
     share = count // PARTITIONS
     for partition in range(PARTITIONS):
-        messages = (_message(n) for n in range(partition * share, (partition + 1) * share))
+        messages = (wire_message(n) for n in range(partition * share, (partition + 1) * share))
         topics.fill(topic, messages, partition=partition, codec="lz4")
     flock = Flock(folder, broker.bootstrap, topic)
     due = sorted(chance.randrange(count // 50, count * 9 // 10) for _ in range(kills))
@@ -157,19 +162,6 @@ def _check(number: int, folder: Path, count: int, share: int, tally: Tally) -> N
     report = verify(open_store(str(folder)), vkey=key)
     if not report.ok:
         tally.fail("damaged", f"case {number}: {[one.where for one in report.damaged[:3]]}")
-
-
-def _message(number: int) -> bytes:
-    return orjson.dumps(
-        {
-            "event_id": f"e{number}", "kind": "decision", "time": "2026-11-23T11:00:00Z",
-            "source": "test/pdp", "decision": "allow", "actor": f"user:{number % 97}",
-        }
-    )  # fmt: skip
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, str(CHECKOUT / "decision_ledger.py"), *arguments]
 
 
 def environment(folder: Path) -> dict[str, str]:

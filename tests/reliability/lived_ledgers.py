@@ -243,6 +243,21 @@ def lived(seed: int, folder: Path) -> Lived:
         return Life(seed, folder).lead()
 
 
+class Lives:
+    """Ledgers by the number of a case: `each` cases in a row share one."""
+
+    def __init__(self, each: int) -> None:
+        self._each = each
+        self._known: tuple[int, Lived] | None = None
+
+    def of(self, case: int, folder: Path) -> Lived:
+        """The ledger of a case; its keys are made in `folder` where it is the first of its ledger."""
+        seed = case // self._each
+        if self._known is None or self._known[0] != seed:
+            self._known = seed, lived(seed, folder)
+        return self._known[1]
+
+
 @contextmanager
 def drawn_from(chance: random.Random) -> Iterator[None]:
     """What is random on purpose (names of files, nonces) comes from a seed: a case can be run again."""

@@ -192,23 +192,21 @@ class RecordedDisk:
         if path.is_relative_to(self.root):
             self.calls.append(Call("fsync folder", (str(path.relative_to(self.root)), "")))
 
-    def _after_link(
-        self, _: None, source: Any, target: Any, *, src_dir_fd: int | None = None,
-        dst_dir_fd: int | None = None,
-    ) -> None:  # fmt: skip
-        old, new = self._place(source, src_dir_fd), self._place(target, dst_dir_fd)
-        assert old is not None
-        assert new is not None
+    def _after_link(self, _: None, source: Any, target: Any, **folders: int | None) -> None:
+        old, new = self._pair(source, target, **folders)
         self._add(Call("link", new, self._now.names[old]))
 
-    def _after_rename(
-        self, _: None, source: Any, target: Any, *, src_dir_fd: int | None = None,
-        dst_dir_fd: int | None = None,
-    ) -> None:  # fmt: skip
+    def _after_rename(self, _: None, source: Any, target: Any, **folders: int | None) -> None:
+        old, new = self._pair(source, target, **folders)
+        self._add(Call("rename", new, self._now.names[old], source=old))
+
+    def _pair(
+        self, source: Any, target: Any, *, src_dir_fd: int | None = None, dst_dir_fd: int | None = None
+    ) -> tuple[Name, Name]:
         old, new = self._place(source, src_dir_fd), self._place(target, dst_dir_fd)
         assert old is not None
         assert new is not None
-        self._add(Call("rename", new, self._now.names[old], source=old))
+        return old, new
 
     def _after_unlink(self, _: None, path: Any, *, dir_fd: int | None = None) -> None:
         place = self._place(path, dir_fd)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,8 +24,9 @@ from ledger.verify.verification import verify
 from tests.broker.broker import Restartable
 from tests.broker.topics import Topics
 from tests.reliability.campaign import Campaign, Tally
-from tests.reliability.kills import PARTITIONS, command, environment, may_start
+from tests.reliability.kills import PARTITIONS, environment, may_start, with_broker
 from tests.reliability.record import CHECKOUT
+from tests.services import command
 
 SHARE_OF_PEAK = 0.7
 PEAK_SECONDS = (5.0, 60.0)
@@ -79,22 +79,12 @@ def produce(bootstrap: str, topic: str, rate: float, seconds: float) -> int:
 
 def run(cases: range, folder: Path) -> Iterator[Tally]:
     """See `Campaign.run`. The first case is the short one."""
-    if not cases:
-        return
-    place = folder / "broker-of-soak"
-    place.mkdir()
-    broker = Restartable(place)
-    try:
-        for number in cases:
-            begun = time.monotonic()
-            tally = Tally(cases=1)
-            with tempfile.TemporaryDirectory(dir=folder) as made, Topics(broker.bootstrap) as topics:
-                peak = _peak(Path(made), broker, topics, PEAK_SECONDS[number])
-                _soak(Path(made), broker, topics, peak, number, tally)
-            tally.seconds = time.monotonic() - begun
-            yield tally
-    finally:
-        broker.stop()
+    return with_broker(cases, folder, _case)
+
+
+def _case(number: int, folder: Path, broker: Restartable, topics: Topics, tally: Tally) -> None:
+    peak = _peak(folder, broker, topics, PEAK_SECONDS[number])
+    _soak(folder, broker, topics, peak, number, tally)
 
 
 def _peak(folder: Path, broker: Restartable, topics: Topics, seconds: float) -> float:
@@ -193,6 +183,8 @@ def _producer(bootstrap: str, topic: str, rate: float, seconds: float) -> subpro
 def _end(worker: subprocess.Popen[bytes], producer: subprocess.Popen[bytes]) -> None:
     producer.kill()
     producer.wait()
+    assert producer.stdout is not None
+    producer.stdout.close()
     worker.terminate()
     try:
         worker.wait(120)

@@ -25,7 +25,7 @@ from ledger.verify.verification import verify
 from ledger.writer import Writer
 from tests.faults.ledger_maker import Clock, signing_key
 from tests.reliability.campaign import Campaign, Tally
-from tests.reliability.lived_ledgers import Lived, lived
+from tests.reliability.lived_ledgers import Lived, Lives
 from tests.simulated_store import Crash, Fault, How, When
 
 EACH = 20
@@ -187,22 +187,21 @@ LOOKS = frozenset(
 
 def run(cases: range, folder: Path) -> Iterator[Tally]:
     """See `Campaign.run`."""
-    known: tuple[int, Lived] | None = None
+    lives = Lives(EACH)
     for number in cases:
         begun = time.monotonic()
         tally = Tally(cases=1)
         with tempfile.TemporaryDirectory(dir=folder) as place:
-            if known is None or known[0] != number // EACH:
-                known = (number // EACH, lived(number // EACH, Path(place)))
-            tally.counts.update(f"ledger {word}" for word in known[1].did)
+            life = lives.of(number, Path(place))
+            tally.counts.update(f"ledger {word}" for word in life.did)
             chance = random.Random(f"sound {number}")
-            variant = Variant(known[1], known[1].store.fork(), chance, Path(place))
+            variant = Variant(life, life.store.fork(), chance, Path(place))
             done = chance.sample(sorted(set(WAYS) - LOOKS), chance.randint(1, 3))
             done.append(chance.choice(sorted(LOOKS)))
             for name in done:
                 WAYS[name](variant)
                 tally.counts[name] += 1
-            report = verify(variant.store, vkey=known[1].vkey, workers=1, **variant.options)
+            report = verify(variant.store, vkey=life.vkey, workers=1, **variant.options)
         if not report.ok:
             words = "; ".join(f"{one.kind} {one.where}: {one.message}" for one in report.damaged[:4])
             tally.fail("false alarms", f"case {number}, {done}: {words}")
