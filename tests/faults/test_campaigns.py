@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from pathlib import Path
 
 import pytest
@@ -17,5 +19,9 @@ def test_nothing_happens_that_must_not(campaign: Campaign, tmp_path: Path) -> No
     tally = Tally()
     for part in campaign.run(range(campaign.few), tmp_path):
         tally.add(part)
+    # kafka-python leaves the socket of a refused connection to the collector, which blames a later test.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
     assert tally.cases == campaign.few
     assert not tally.wrong, tally.failures

@@ -98,6 +98,9 @@ def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
     response = folder / "response.yml"
     response.write_text(json.dumps({"response": {"signals": EVIL, EVIL: EVIL}}))
     (folder / "other").mkdir()
+    anchors = folder / EVIL
+    anchors.mkdir()
+    (anchors / EVIL.replace("\n", "")).write_text(EVIL)
     trail = folder / "trail"
     evil_digest = trail / "CloudTrail-Digest" / EVIL.replace("\n", "").replace("/", "")
     evil_digest.mkdir(parents=True)
@@ -132,6 +135,8 @@ def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
         "witness list": ["witness", "list", *url],
         "witness ask": ["witness", "ask", *url],
         "doctor": ["doctor", "--bootstrap", EVIL, *url],
+        "anchor publish": ["anchor", "publish", str(anchors), *url],
+        "anchor check": ["anchor", "check", str(anchors), *url],
         "retention plan": ["retention", "plan", *url],
         "retention apply": ["retention", "apply", "--reason", EVIL, *url],
         "hold add": ["hold", "add", "--trace", EVIL, "--by", "user:x", "--reason", "x", *url],

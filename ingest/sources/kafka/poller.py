@@ -17,6 +17,7 @@ from kafka.consumer.subscription_state import (
     AsyncConsumerRebalanceListener,
 )
 from kafka.errors import (
+    LogTruncationError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
     RetriableError,
@@ -63,6 +64,7 @@ class Poller(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # untyped b
         self._answered_at = time.monotonic()
         self._beyond_since: float | None = None
         self._at_end: list[int] | None = None
+        self._cut: dict[TopicPartition, tuple[str | None, LogTruncationError]] = {}
         self._revocations = 0
         self._held = False
         self._consumer = kafka_client.open_consumer(settings)
@@ -76,6 +78,9 @@ class Poller(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # untyped b
                 self._step()
             except (OffsetOutOfRangeError, NoOffsetForPartitionError) as error:
                 self._ask_again(error.args[0] if error.args else self._leases)
+            except LogTruncationError as error:
+                # The broker lost messages, or the topic was made again: `_resolve` learns which.
+                self._note_cut(error)
             except RetriableError:
                 if time.monotonic() - self._answered_at > limits.OUTAGE_SECONDS:
                     raise
@@ -128,6 +133,11 @@ class Poller(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # untyped b
         self._unresolved = (self._unresolved or set()) | again
         self._at_end = None
 
+    def _note_cut(self, error: LogTruncationError) -> None:
+        leased = [one for one in error.divergent_offsets if one in self._leases]
+        self._cut.update({one: (self._leases[one].topic_id, error) for one in leased})
+        self._ask_again(leased)
+
     def _resolve(self, partitions: set[TopicPartition]) -> None:
         """Learn each one's identity and bounds, ask the parent for the position, go there."""
         wanted = sorted(partitions)
@@ -137,6 +147,10 @@ class Poller(AsyncConsumerRebalanceListener):  # type: ignore[misc]  # untyped b
             kafka_client.refresh_metadata(self._consumer)  # deleted; it may come back under a new id
             self._consumer.poll(timeout_ms=limits.POLL_MILLISECONDS)
             return
+        for one in wanted:
+            topic_id, error = self._cut.pop(one, (None, None))
+            if error is not None and topic_id == short_id(ids[one.topic]):
+                raise error
         low = self._consumer.beginning_offsets(wanted) if wanted else {}
         high = self._consumer.end_offsets(wanted) if wanted else {}
         keys = [(one.topic, one.partition, short_id(ids[one.topic]), cluster) for one in wanted]
