@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 from pathlib import Path
 from typing import Final
 
-from ledger.errors import OutsideError, UsageError
+from ledger.errors import LedgerError, OutsideError, UsageError
 from ledger.format.manifest import Init, parse_entry
 from ledger.format.tiles import decode_bundle, entries_path
 from ledger.log.commit_log import Log
@@ -42,9 +43,24 @@ def found_ledger(
         return _finished(store, key_path, origin, entry), True
     if folder is not None and folder.is_dir() and _holds_other_files(folder):
         raise UsageError(f"{folder} holds other files, and no ledger.", "Choose an empty or a new folder.")
+    made_key = not is_there(key_path)
+    made_folder = folder is not None and not folder.exists()
     key = _key_of(key_path, origin)
-    create_ledger(store, key, retention=classes)
+    try:
+        create_ledger(store, key, retention=classes)
+    except LedgerError:
+        if folder is not None and _first_entry(store) is None:
+            _take_back(folder if made_folder else None, key_path if made_key else None)
+        raise
     return key, False
+
+
+def _take_back(folder: Path | None, key_path: Path | None) -> None:
+    """Remove what an `init` made that failed before its first entry, as far as it can be removed."""
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+    if key_path is not None:
+        key_path.unlink(missing_ok=True)
 
 
 def _finished(store: Store, key_path: Path, origin: str, entry: bytes) -> SigningKey:

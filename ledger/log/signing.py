@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ledger.errors import DamageError, OutsideError, UsageError
 from ledger.format.checkpoint import Checkpoint, open_checkpoint
-from ledger.format.note import Signer, SignerKey, VerifierKey
+from ledger.format.note import SignedNote, Signer, SignerKey, VerifierKey
 from ledger.log.protected_key import is_protected, open_protected, protect
 from ledger.log.signing_program import is_program, signing_program
 from ledger.storage.local_store import LocalStore
@@ -49,7 +49,15 @@ class SigningKey:
     def kept_head(self, verifiers: list[VerifierKey] | None = None) -> Checkpoint | None:
         """The last head that this key signed here, or None."""
         note = self.kept_note()
-        return None if note is None else open_by_any(note, verifiers or [self.verifier])
+        return None if note is None else self._opened(note, verifiers)
+
+    def _opened(self, note: bytes, verifiers: list[VerifierKey] | None) -> Checkpoint | None:
+        """The head in a kept note; None where it is a left-over of another key that had this place."""
+        keys = verifiers or [self.verifier]
+        ids = {(key.name, key.key_id) for key in keys}
+        if ids.isdisjoint((one.name, one.key_id) for one in SignedNote.parse(note).signatures):
+            return None
+        return open_by_any(note, keys)
 
     @property
     def verifier(self) -> VerifierKey:
@@ -82,7 +90,9 @@ class SigningKey:
             larger = False
             if kept_note is None:
                 return note
-            kept = open_by_any(kept_note, verifiers or [self.verifier])
+            kept = self._opened(kept_note, verifiers)
+            if kept is None:
+                return note
             if kept.size > head.size and kept.origin == head.origin:
                 # Another writer with this key was faster.
                 larger = True
@@ -101,7 +111,9 @@ class SigningKey:
         verifiers: list[VerifierKey] | None = None,
     ) -> None:
         """Raises DamageError where `head` does not extend the head in `kept_note` (see `sign_head`)."""
-        kept = open_by_any(kept_note, verifiers or [self.verifier])
+        kept = self._opened(kept_note, verifiers)
+        if kept is None:
+            return
         if kept.origin != head.origin:
             raise DamageError(
                 f"This key last signed for {kept.origin}, not for {head.origin}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 import decision_ledger
 from ledger.console import run
+from ledger.errors import OutsideError
 from ledger.log.signing import SigningKey
 from ledger.storage.local_store import LocalStore
 from ledger.verify.verification import verify
@@ -92,3 +94,43 @@ def test_an_unfinished_ledger_is_left_alone_by_another_key_or_name(
     assert not Path("place/ledger.key").exists()
     assert run(decision_ledger.app, [*INIT, "--key", "kept.key"]) == 0
     assert Path("place/ledger/ledger.json").is_file()
+
+
+def test_the_head_of_a_key_that_is_gone_is_no_head_of_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(decision_ledger.app, INIT) == 0
+    head = Path("place/ledger.key.head").read_bytes()
+    shutil.rmtree("place/ledger")
+    Path("place/ledger.key").unlink()
+    assert run(decision_ledger.app, INIT) == 0
+    assert Path("place/ledger.key.head").read_bytes() != head
+    key = SigningKey(Path("place/ledger.key"))
+    assert key.kept_head() is not None
+    assert verify(LocalStore(Path("place/ledger")), vkey=key.verifier).ok
+
+
+def test_a_key_that_signed_a_ledger_which_is_gone_begins_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(decision_ledger.app, INIT) == 0
+    shutil.rmtree("place/ledger")
+    before = sorted(Path("place").iterdir())
+    assert run(decision_ledger.app, INIT) == 1
+    assert "restore it" in capfd.readouterr().err
+    assert sorted(Path("place").iterdir()) == before
+
+
+def test_an_init_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def full(*_: Any) -> bool:
+        raise OutsideError("No space left on the device.")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalStore, "create", full)
+        assert run(decision_ledger.app, INIT) == 3
+    assert list(tmp_path.rglob("*")) == [tmp_path / "place"]
+    assert run(decision_ledger.app, INIT) == 0
