@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from ledger.defaults import MAX_TRACE_EVENTS
 from ledger.errors import DamageError, UsageError
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ledger.verify.verification import Report
 
 
+Answer = TypeVar("Answer")
 _SOME_LOST: Final = b'"lost":[['
 
 
@@ -163,7 +164,7 @@ class Ledger:
         """An evidence bundle for events, each given as `<source>#<event_id>` or a bare event_id."""
         from ledger.query.evidence import export  # noqa: PLC0415 - it needs this module
 
-        return export(self, ids, at)
+        return self._current(lambda: export(self, ids, at))
 
     def evidence_each(
         self, ids: Sequence[str], *, at: int | None = None, checkpoint: bytes | None = None
@@ -171,7 +172,7 @@ class Ledger:
         """A bundle of its own for each id, proved at a `checkpoint` (its signed note; None: the newest)."""
         from ledger.query.evidence import export_each  # noqa: PLC0415 - as above
 
-        return export_each(self, ids, at, checkpoint)
+        return self._current(lambda: export_each(self, ids, at, checkpoint))
 
     def query(self, at: int | None = None, *, written: bool = False) -> Query:
         """The views pinned at `at` entries (None: the head). Kept until another size is asked for.
@@ -294,7 +295,7 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _current(self, ask: Callable[[], pa.Table]) -> pa.Table:
+    def _current(self, ask: Callable[[], Answer]) -> Answer:
         """What `ask` answers; asked once more where files were merged away since this handle was opened."""
         try:
             return ask()
@@ -304,7 +305,8 @@ class Ledger:
             return ask()
 
     def _dead_letter_counts(self, at: int | None) -> dict[str, int]:
-        rows = self.query(at).trusted("SELECT status, count(*) AS n FROM dead_letters GROUP BY status")
+        counting = "SELECT status, count(*) AS n FROM dead_letters GROUP BY status"
+        rows = self._current(lambda: self.query(at).trusted(counting))
         counts = {row["status"]: row["n"] for row in rows.to_pylist()}
         # What was replayed is settled: it is no longer a rejected message.
         replayed = sum(not self.state.originals[path].expired for path, _ in self.as_of(at).replayed)

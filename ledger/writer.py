@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from ledger.errors import Fenced, LedgerError, OutsideError, UsageError
+from ledger.errors import DamageError, Fenced, LedgerError, OutsideError, UsageError
 from ledger.format.canonical import content_column
 from ledger.format.manifest import (
     MAX_ENTRY_BYTES,
@@ -103,6 +103,8 @@ class Writer:
         self._foreign = 0
         self._unfolded: list[Entry] = []
         self._doomed: dict[str, Removed] = {}
+        self.undeleted: dict[str, str] = {}
+        """Files whose grace is over and that could not be deleted, each with the reason."""
         self._erasable_by: tuple[str, frozenset[str]] | None = None
         self.log.refresh()
         if not self.state.size:
@@ -245,9 +247,17 @@ class Writer:
         """
         # By the ledger's clock, which this entry may move: ours may have been set back since.
         now = max(self.clock(), self.state.clock, *([] if before is None else [parse_instant(before)]))
-        gone = [path for path, removed in self._doomed.items() if early or removed.deadline <= now]
-        for path in gone:
-            self.store.delete(path)
+        due = [path for path, removed in self._doomed.items() if early or removed.deadline <= now]
+        gone = []
+        for path in due:
+            try:
+                self.store.delete(path)
+            except LedgerError as error:
+                # What is to be sealed does not wait for it: it is tried again with each entry, and by `gc`.
+                self.undeleted[path] = error.message
+                continue
+            gone.append(path)
+            self.undeleted.pop(path, None)
             del self._doomed[path]
         return gone
 
@@ -260,7 +270,13 @@ class Writer:
                 self.refresh()
                 self._check_continues(batch)
                 if fresh is None or judged_at != self._foreign:
-                    again = find_fresh(batch, self.seen, self._sealed_content)
+                    try:
+                        again = find_fresh(batch, self.seen, self._sealed_content)
+                    except DamageError:
+                        if not (newer := self.log.refresh()):  # as in `_fold`
+                            raise
+                        self._fold(newer)
+                        continue
                     if sealed is not None and fresh is not None and not again.same_as(fresh):
                         self._discard(sealed)
                         sealed = None
@@ -364,7 +380,14 @@ class Writer:
     def _begin(self) -> None:
         """Take up what the log says: which events are to be remembered, which files may still have to go."""
         if self._remember:
-            self._fold_segments(self._newer_than(self._recall()))
+            size = self._recall()
+            while True:
+                try:
+                    self._fold_segments(self._newer_than(size))
+                    break
+                except DamageError:
+                    if not self.log.refresh():  # as in `_fold`
+                        raise
         # Whoever appends an entry has deleted all whose grace was over by then: only later ones can be there.
         oldest = parse_instant(self.state.times[-1]) - _SWEPT_MARGIN
         self._doomed = {path: gone for path, gone in self.state.removed.items() if gone.deadline >= oldest}
@@ -395,6 +418,16 @@ class Writer:
         """Remember the events that others sealed."""
         # Kept until all are folded in: where a segment cannot be read now, the next refresh tries again.
         self._unfolded += entries
+        while True:
+            try:
+                return self._fold_all()
+            except DamageError:
+                # Files that were live may have been merged away since, by a writer that leaves no grace.
+                if not (newer := self.log.refresh()):
+                    raise
+                self._unfolded += newer
+
+    def _fold_all(self) -> None:
         self._watch_removed(self._unfolded)
         refs = [ref for entry in self._unfolded if isinstance(entry, Append) for ref in entry.segments]
         if refs:

@@ -194,7 +194,7 @@ class LogState:
         if not isinstance(entry, Tick):
             self.last_commit = entry.time
 
-    def judge(self, entry: Entry) -> None:
+    def judge(self, entry: Entry) -> None:  # noqa: PLR0912 - one branch for each kind of entry
         """Raises InvalidEntry (or Fenced for offsets that moved on) unless the entry may come next."""
         if isinstance(entry, Init) != (self.size == 0):
             raise InvalidEntry("Entry 0, and no other, is `init`.")
@@ -207,6 +207,8 @@ class LogState:
                 self._judge_expire(entry)
             case Gc():
                 self._judge_gc(entry)
+            case Config():
+                self._judge_config(entry)
             case Key():
                 if ledger_key(entry.vkey).name != self.origin:
                     raise InvalidEntry("A rotated key's name must be the ledger's origin.")
@@ -425,6 +427,10 @@ class LogState:
         for path in entry.paths:
             if path in self.files:
                 raise InvalidEntry(f"{path} is live; gc takes left-overs only.")
+
+    def _judge_config(self, entry: Config) -> None:
+        if f"config/{entry.sha256}" in self.collected:
+            raise InvalidEntry(f"config/{entry.sha256} was collected; its name is never used again.")
 
     def holds_on(self, path: str) -> Iterator[HoldPlaced]:
         """The holds that keep an original segment.

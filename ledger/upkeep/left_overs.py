@@ -23,7 +23,8 @@ def gc(writer: Writer, *, age: timedelta = LEFT_OVER_AGE) -> tuple[list[str], li
     Left-overs younger than `age` may belong to a commit in flight and are spared; even if one is
     taken, the entry fences the writer that made it.
     """
-    swept = writer.sweep()
+    there = {file.path for file in _files(writer.store)}
+    swept = [path for path in writer.sweep() if path in there]
     now = writer.clock()
     left = [file.path for file in _left_overs(writer) if _older(file, now, age)]
     taken: list[str] = []
@@ -46,6 +47,8 @@ def gc(writer: Writer, *, age: timedelta = LEFT_OVER_AGE) -> tuple[list[str], li
         if path in writer.state.collected or (gone is not None and gone.deadline <= now):
             # A gc that died before it deleted, or a writer that died before it swept.
             writer.store.delete(path)
+            (taken if gone is None else swept).append(path)
+            writer.undeleted.pop(path, None)
     return taken, swept
 
 

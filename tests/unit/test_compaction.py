@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from ledger.config_cli import seal_config
+from ledger.errors import OutsideError
+from ledger.format.manifest import Config, InvalidEntry, OffsetKey
+from ledger.log.sealed_config import config_data
 from ledger.query.evidence import verify_bundle
 from ledger.reader import Ledger
 from ledger.sealing.segment import read_events
+from ledger.storage.local_store import LocalStore
 from ledger.upkeep import compaction, left_overs
 from ledger.upkeep.compaction import Compaction
+from ledger.verify.verification import verify
 from tests.making import NOON, Made, make_ledger, row, stretch
 
 COMMITS = 20
@@ -154,3 +161,86 @@ def test_gc_spares_what_may_belong_to_a_commit_in_flight(made: Made) -> None:
     made.clock.now = datetime.now(UTC)
     assert left_overs.gc(writer)[0] == []
     assert made.store.read(stray) is not None
+
+
+def test_gc_counts_each_file_once(made: Made) -> None:
+    Compaction(made.writer(), grace=600).run(fan_in=2)
+    made.clock.advance(601)
+    _, swept = left_overs.gc(made.writer())
+    assert len(swept) == COMMITS
+    assert left_overs.gc(made.writer()) == ([], [])
+
+
+def test_a_configuration_that_gc_took_as_a_left_over_can_be_sealed_still(made: Made) -> None:
+    writer = made.writer()
+    data = b'{"tier":1}'
+    digest = hashlib.sha256(data).hexdigest()
+    made.store.create(f"config/{digest}", data)
+    made.clock.now = datetime.now(UTC)
+    assert left_overs.gc(writer, age=timedelta(0))[0] == [f"config/{digest}"]
+    assert seal_config(writer, "tiers", data)
+    assert not seal_config(writer, "tiers", data)
+    left_overs.gc(made.writer(), age=timedelta(0))
+    assert config_data(made.store, writer.state.configs["tiers"], "tiers").rstrip() == data
+    assert verify(made.store, vkey=made.key.verifier).ok
+    with pytest.raises(InvalidEntry, match="never used again"):
+        writer.put(Config, {"name": "tiers", "sha256": digest})
+
+
+def test_a_file_that_cannot_be_deleted_stops_no_commit(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = made.writer()
+    Compaction(writer, grace=600).run(fan_in=2)
+    made.clock.advance(601)
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "delete", _refuse)
+        assert writer.commit([stretch([row(900)], start=COMMITS * ROWS)]).entries
+    assert len(writer.undeleted) == COMMITS
+    assert "read-only" in next(iter(writer.undeleted.values()))
+    writer.tick()
+    made.clock.advance(61)
+    writer.tick()
+    assert not writer.undeleted
+    assert {file.path for file in made.store.list("events")} == set(writer.state.files)
+
+
+def _refuse(*_: object) -> None:
+    raise OutsideError("The file system is read-only.")
+
+
+def test_a_handle_older_than_the_grace_answers_everything(made: Made) -> None:
+    with Ledger.open(str(made.folder)) as one, Ledger.open(str(made.folder)) as two:
+        Compaction(made.writer(), grace=0).run(fan_in=2)
+        made.clock.advance(61)
+        made.writer().tick()
+        assert verify_bundle(one.evidence("e42"), made.key.signer.vkey).events
+        assert list(two.evidence_each(["e41"])) == ["e41"]
+
+
+@pytest.mark.parametrize("when", ["opened", "refreshed", "asked what is sealed"])
+def test_files_that_are_merged_away_while_a_writer_reads_them_are_no_damage(
+    made: Made, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another writer leaves no grace, and comes between reading the log and reading the files it names."""
+    writer = made.writer(remember=when != "opened")
+    finding = LocalStore.local_path
+    merged: list[str] = []
+
+    def find(store: LocalStore, path: str) -> Path:
+        if path.startswith("events/") and not merged:
+            merged.append(path)
+            Compaction(other, grace=0).run(fan_in=2)
+            assert path in other.sweep(early=True) or path not in other.state.files
+        return finding(store, path)
+
+    other = made.writer()
+    if when == "refreshed":
+        other.commit([stretch([row(901)], start=COMMITS * ROWS)])
+    monkeypatch.setattr(LocalStore, "local_path", find)
+    if when == "opened":
+        writer = made.writer()
+    again = [row(901 if when == "refreshed" else 0, time=NOON, action="another")]
+    writer.refresh()
+    entry = writer.commit([stretch(again, key=OffsetKey("other"))]).entries[0]
+    assert merged
+    assert entry.offsets[0].to == 1
+    assert verify(made.store, vkey=made.key.verifier).ok
