@@ -6,6 +6,7 @@ class that is not permitted becomes the default, and the asked one stays in the 
 
 from __future__ import annotations
 
+import unicodedata
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
@@ -58,9 +59,14 @@ class Intake(BaseModel):
         """Whether events of this source are accepted."""
         if self.people:
             return source == DASHBOARD_SOURCE
-        if source in (OWN_SOURCE, DASHBOARD_SOURCE) or not _matches(source, self.sources):
+        if _as_read(source) in (OWN_SOURCE, DASHBOARD_SOURCE) or not _matches(source, self.sources):
             return False
         return source in self.sources or not _matches(source, self.claimed_by_others)
+
+
+def _as_read(source: str) -> str:
+    """A source as people read it: what looks like one of ours must not pass for it in a table."""
+    return unicodedata.normalize("NFKC", source).strip().casefold()
 
 
 def _matches(source: str, patterns: tuple[str, ...]) -> bool:

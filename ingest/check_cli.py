@@ -42,7 +42,7 @@ def ingest_check(
     read = adapter(format_, settings.options).decode(
         pa.array(lines, pa.large_binary()), settings.limits, datetime.now(UTC)
     )
-    decoded = apply(read, settings.intake)
+    decoded = apply(read, settings.intake, settings.limits)
     sample = sample_of(decoded.events)
     # By event, where its fields came from: the first event has most of them.
     told: dict[int, dict[str, str]] = {}

@@ -77,6 +77,20 @@ _TYPE_AND_ID: Final = re.compile(
 """`secret:billing-db`, `token:issue`: a principal, resource or scope, though it begins like a secret."""
 _SECRET_ARN: Final = re.compile(r"arn:[a-z-]{1,20}:secretsmanager:[a-z0-9-]{1,30}:[0-9]{1,20}:\Z")
 """What `secret:` names after it is a secret's name, and opens nothing."""
+_SESSION_COOKIE: Final = re.compile(
+    r"(?i)(?P<key>sess(?:ion)?id|\bconnect\.sid)(?P<sep> ?= ?)(?!\[masked\])[^\s;,&\"'\\]+"
+)
+"""`PHPSESSID=…`, `JSESSIONID=…`, `sessionid=…`; `session_id` names a session and opens nothing."""
+_USER_OPTION: Final = re.compile(
+    r"(?i)(?P<before>\bcurl\b[^\r\n|;]{0,200}?\s(?:-u|--user|--proxy-user)[ =]?"
+    r"(?P<quote>\\?[\"'])?[^\s:\"'\\]{1,100}:)(?!\[masked\])(?(quote)[^\"'\\\r\n]+|[^\s\"'\\]+)"
+)
+_PASSWORD_OPTION: Final = re.compile(
+    r"(?P<before>\b(?:mysql|mysqldump|mysqladmin|mariadb)\b[^\r\n|;]{0,200}?\s-p(?P<quote>\\?[\"'])?)"
+    r"(?!\[masked\])(?(quote)[^\"'\\\r\n]+|[^\s\"'\\]+)"
+)
+_TAKE_PASSWORD: Final = frozenset({"mysql", "mysqldump", "mysqladmin", "mariadb"})
+_USER_OPTIONS: Final = ("-u", "--user", "-U", "--proxy-user")
 _USERINFO: Final = re.compile(r"(://[^\s/?#:@\"]*):([^\s/?#@\"]+)@")
 _PEM: Final = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"
@@ -89,6 +103,7 @@ TRIGGER: Final = (
     r"|encryption[_-]?key|shared[_-]?key|authorization|cookie|assertion|saml|connection[_-]?string|jwt|jws"
     r"|bearer|dpop|negotiate|basic(?:\s|%20|\+|\\)|eyj|FwoGZXIvYXdz|IQoJb3JpZ2lu|gh[pousr]_|github_pat"
     r"|glpat-|xox[a-z]-|hv[sbr]\.|ya29\.|aiza|(?:^|[^a-z])sk[-_]|://[^\"/]*@|\\u|\\/"
+    r"|curl|mysql|mariadb|sess(?:ion)?id ?=|connect\.sid"
 )
 """In the syntax that Python and the Rust `regex` crate share; on the JSON text of a message."""
 
@@ -122,7 +137,8 @@ def _basic(match: re.Match[str]) -> str:
 _HINTS: Final = (
     "passw", "passphrase", "pwd", "secret", "token", "key", "authorization", "cookie", "assertion", "saml",
     "connection", "jwt", "jws", "bearer", "dpop", "negotiate", "basic", "eyj", "fwogz", "iqojb", "gh",
-    "glpat", "xox", "hv", "ya29", "aiza", "sk", "://",
+    "glpat", "xox", "hv", "ya29", "aiza", "sk", "://", "curl", "mysql", "mariadb", "sessid", "sessionid",
+    "connect.sid",
 )  # fmt: skip
 """Every pattern needs one of these in lower case; most texts have none."""
 
@@ -146,6 +162,9 @@ def _by_patterns(text: str) -> str:
     text = _KNOWN.sub(MASK, text)
     if _TYPE_AND_ID.fullmatch(text) is not None:
         return text
+    text = _SESSION_COOKIE.sub(rf"\g<key>\g<sep>{MASK}", text)
+    text = _USER_OPTION.sub(rf"\g<before>{MASK}", text)
+    text = _PASSWORD_OPTION.sub(rf"\g<before>{MASK}", text)
     text = _HEADER_LINE.sub(rf"\g<key>\g<sep>{MASK}", text)
     return _PAIR.sub(_pair, text)
 
@@ -262,6 +281,7 @@ def _mask_list(
     value: list[Any], place: str, places: list[str], nested: int, *, in_headers: bool
 ) -> list[Any]:
     """Headers also come as pairs in a list of lists, or as names and values by turns."""
+    program = value[0].rpartition("/")[2] if value and isinstance(value[0], str) else ""
     pairs = in_headers and len(value) % 2 == 0 and all(isinstance(item, str) for item in value)
     clean: list[Any] = []
     for position, child in enumerate(value):
@@ -272,9 +292,23 @@ def _mask_list(
         elif pairs and position % 2 and secret_key(value[position - 1]):
             clean.append(MASK)
             places.append(at)
+        elif isinstance(child, str) and (shown := _argument(program, value, position)) != child:
+            clean.append(shown)
+            places.append(at)
         else:
             clean.append(_mask(child, at, places, nested, in_headers=in_headers))
     return clean
+
+
+def _argument(program: str, value: list[Any], position: int) -> str:
+    """An argument of a command line that is given as a list, without the password in it."""
+    argument: str = value[position]
+    if program == "curl" and position and value[position - 1] in _USER_OPTIONS:
+        user, colon, password = argument.partition(":")
+        return f"{user}:{MASK}" if colon and password not in ("", MASK) else argument
+    if program in _TAKE_PASSWORD and argument.startswith("-p") and argument[2:] not in ("", MASK):
+        return f"-p{MASK}"
+    return argument
 
 
 _ESCAPED: Final = re.compile(r"\\u([0-9a-fA-F]{4})")

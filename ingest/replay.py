@@ -115,8 +115,8 @@ def _decoded(
     values = pa.array(payloads, pa.large_binary())
     offsets = letters["record_offset"].to_numpy()
     chunk = Chunk(key, int(offsets[0]), int(offsets[-1]) + 1, offsets, values, headers=headers)
-    decoded = apply(decoded_chunk(adapter, chunk, settings.limits, writer.clock()), settings.intake)
-    return stretch_of(chunk, decoded, settings.limits)
+    decoded = decoded_chunk(adapter, chunk, settings.limits, writer.clock())
+    return stretch_of(chunk, apply(decoded, settings.intake, settings.limits), settings.limits)
 
 
 def _by_key(letters: pa.Table) -> Iterator[tuple[OffsetKey, pa.Table]]:

@@ -40,6 +40,8 @@ BOUNDED_TEXTS: Final = frozenset(
      "decision_ref", "alert_key"}
 )  # fmt: skip
 """Ids and `type:id` strings."""
+NEVER_EMPTY: Final = frozenset({"event_id", "source"})
+"""An empty one would make one event of all that have none."""
 BOUNDED_LISTS: Final = frozenset({"delegation", "evidence"})
 MAX_SESSION_RISK: Final = 100
 NUMBER_SUFFIX: Final = "#number"
@@ -95,6 +97,8 @@ def _text(value: Any, field: EventField, limits: Limits) -> str:
         raise Refused(fault, name)
     if name in BOUNDED_TEXTS and len(value) > limits.id_chars:
         raise Refused(f"longer than {limits.id_chars} characters", name)
+    if name in NEVER_EMPTY and not value:
+        raise Refused("empty", name)
     if name in VOCABULARIES and value not in VOCABULARIES[name]:
         raise Refused("not one of the known words", name)
     if name in HEX_LENGTHS:

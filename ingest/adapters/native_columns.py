@@ -19,7 +19,7 @@ from ingest import secret_scan
 from ingest.adapters.attribute_texts import canonical_texts
 from ingest.adapters.flat_json import Columns
 from ingest.decoded import Limits
-from ingest.rows import BOUNDED_LISTS, BOUNDED_TEXTS, MAX_SESSION_RISK
+from ingest.rows import BOUNDED_LISTS, BOUNDED_TEXTS, MAX_SESSION_RISK, NEVER_EMPTY
 from ledger.events import (
     ARROW_SCHEMA,
     DEFAULT_CLASS,
@@ -135,6 +135,8 @@ def _text(name: str, column: pa.Array, limits: Limits, good: Mask) -> pa.Array:
         length = _lengths(column)
         if length.max(initial=0) > limits.id_chars:
             good &= length <= limits.id_chars
+        if name in NEVER_EMPTY and not length.all():
+            good &= length > 0
     return column
 
 

@@ -56,6 +56,14 @@ def test_reserved_kinds_and_our_own_source_cannot_be_configured_away() -> None:
     assert made.message.tolist() == [2]
 
 
+@pytest.mark.parametrize(
+    "source",
+    ["Decision-Ledger", "decision-ledger ", "\tDECISION-LEDGER", "ｄecision-ledger", f"{DASHBOARD_SOURCE} "],
+)
+def test_what_reads_like_our_own_source_is_none_to_deliver(source: str) -> None:
+    assert judged(Intake(name="t"), {**PLAIN, "source": source}, PLAIN).message.tolist() == [1]
+
+
 def test_configured_sources_kinds_and_classes() -> None:
     intake = Intake(
         name="t", kinds=frozenset({"decision"}), sources=("opa/*", "cerbos/eu"),

@@ -126,6 +126,34 @@ def test_line_ends_of_both_kinds(tmp_path: Path) -> None:
     assert sealed.positions[key] == FilePosition(6, len(text), sha(text))
 
 
+@pytest.mark.parametrize("ending", [b"\n", b""])
+@pytest.mark.parametrize(
+    ("text", "given"),
+    [
+        (b'{"a":1}\n{"b":2}', [b'{"a":1}', b'{"b":2}']),
+        (b'{"a":1}\r\n{"b":2}', [b'{"a":1}', b'{"b":2}']),
+        (b'{"a":1}', [b'{"a":1}']),
+        (b'\n{"a":1}', [None, b'{"a":1}']),
+        # Of a line that is too long, what is kept is kept as it came.
+        (b"x" * 41 + b'\n{"a":1}', [b"\xef\xbb\xbf" + b"x" * 38, b'{"a":1}']),
+        (b'{"a":1}\n\xef\xbb\xbf{"b":2}', [b'{"a":1}', b'\xef\xbb\xbf{"b":2}']),
+    ],
+)
+def test_a_byte_order_mark_is_no_part_of_the_first_line(
+    text: bytes, given: list[bytes | None], ending: bytes, tmp_path: Path
+) -> None:
+    marked = b"\xef\xbb\xbf" + text + ending
+    path = write(tmp_path / "a.jsonl", marked)
+    sealed = Sealed()
+    sealed.run([path], limits=Limits(message_bytes=40))
+    ((key, values),) = sealed.values.items()
+    assert values == given
+    position = sealed.positions[key]
+    assert (position.bytes, position.prefix_hex) == (len(marked), sha(marked))
+    sealed.run([path])
+    assert sealed.values[key] == given
+
+
 def test_a_blank_first_line_names_the_stream_all_the_same(tmp_path: Path) -> None:
     sealed = Sealed()
     sealed.run([write(tmp_path / "a.jsonl", b"\nx\n")])

@@ -56,6 +56,15 @@ SECRET = "hunter22-very-secret"
         ({"secret": {"in": [{"id": "s-1", "text": SECRET}], "n": 7}}, ["/secret/in/0/text", "/secret/n"]),
         ({"credentials_secret": {"type": f"Bearer {SECRET}"}}, ["/credentials_secret/type"]),
         ({"apiKey": [SECRET, SECRET]}, ["/apiKey"]),
+        ({"cmd": f"curl -s -u bob:{SECRET} https://example.org"}, ["/cmd"]),
+        ({"cmd": f"curl --user 'bob:two words {SECRET}' https://example.org"}, ["/cmd"]),
+        ({"cmd": f'sh -c "curl --proxy-user=bob:{SECRET}"'}, ["/cmd"]),
+        ({"cmd": f"mysqldump -h db -p{SECRET} orders"}, ["/cmd"]),
+        ({"cmd": f"mysql -p'{SECRET}' -u root"}, ["/cmd"]),
+        ({"argv": ["/usr/bin/curl", "-u", f"bob:{SECRET}", "x"]}, ["/argv/2"]),
+        ({"argv": ["mysql", f"-p{SECRET}"]}, ["/argv/1"]),
+        ({"text": f"JSESSIONID={SECRET}; theme=dark"}, ["/text"]),
+        ({"text": f"sessionid = {SECRET}"}, ["/text"]),
     ],
 )
 def test_secrets_are_masked_and_their_places_told(value: Any, places: list[str]) -> None:
@@ -79,6 +88,12 @@ def test_secrets_are_masked_and_their_places_told(value: Any, places: list[str])
         {"reason": "token-expired", "action": "secret:read", "policy_id": "authz/authorization"},
         {"resource": "secret:billing-db", "scopes": ["token:issue", "password:reset", "cookie:*"]},
         {"password": None, "secret": "", "token": True},
+        {
+            "cmd": "curl -u bob https://example.org:8443/x",
+            "other": "mysql -p -u root",
+            "run": "docker -u 1:2",
+        },
+        {"text": "session_id=0123456789abcdef", "sessionId": "0123456789abcdef"},
         {"task_id": "task-12345678901234567890", "url": "https://example.org:8443/a@b"},
         {"subject": "CiRmZDA2MTRkMy1jMzlhLTQ3ODEtYjdiZC04Yjk2ZjVhNTEwMGQSBWxvY2Fs"},
     ],
@@ -137,5 +152,8 @@ def test_hostile_texts_take_linear_time() -> None:
         "password=\\" * 20_000,
         'secret":"\\"' * 20_000,
         "://a:" * 50_000,
+        "curl -u a" * 20_000,
+        "mysql " * 40_000,
+        "sessid=" * 30_000,
     ):
         mask_text(text)

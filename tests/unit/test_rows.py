@@ -57,6 +57,8 @@ def test_integers_beyond_json_become_digits_and_are_noted() -> None:
         ("time", None, "missing"),
         ("kind", "party", "not one of the known words"),
         ("event_id", 5, "wrong type: text expected"),
+        ("event_id", "", "empty"),
+        ("source", "", "empty"),
         ("event_id", "x" * 1_025, "longer than 1024 characters"),
         ("actor", "x" * 1_025, "longer than 1024 characters"),
         ("delegation", ["x" * 1_025], "longer than 1024 characters"),

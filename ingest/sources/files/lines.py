@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -89,19 +90,25 @@ class LineSplitter:
         if len(data) > self._message_bytes:
             self._begin_long(data)
             return [self._end_long(b"")]
-        edges = np.array([0, len(data)], np.int64)
-        kept = np.arange(1 if data.strip() else 0)
-        return [self._chunk(np.frombuffer(data, np.uint8), edges, pa.py_buffer(data), edges, kept)]
+        text = data[self._mark(data) :]
+        edges, places = (np.array([0, len(one)], np.int64) for one in (data, text))
+        kept = np.arange(1 if text.strip() else 0)
+        return [self._chunk(np.frombuffer(data, np.uint8), edges, pa.py_buffer(text), places, kept)]
+
+    def _mark(self, data: ByteRun) -> int:
+        """How many bytes of a byte-order mark begin the text, of which it is no part."""
+        return len(BOM_UTF8) if self.read_bytes == 0 and bytes(data[: len(BOM_UTF8)]) == BOM_UTF8 else 0
 
     def _complete(self, data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> list[Chunk]:
         starts = np.empty_like(ends)
         starts[0], starts[1:] = 0, ends[:-1] + 1
         stops = ends - ((ends > starts) & (data[ends - 1] == _RETURN))
+        edges = np.append(starts, ends[-1] + 1)
+        starts[0] += (mark := self._mark(data))
         lengths = stops - starts
-        text = _without_line_ends(data[: int(ends[-1]) + 1], returns=bool(np.any(stops < ends)))
+        text = _without_line_ends(data[mark : int(ends[-1]) + 1], returns=bool(np.any(stops < ends)))
         places = np.zeros(len(ends) + 1, np.int64)
         np.cumsum(lengths, out=places[1:])
-        edges = np.append(starts, ends[-1] + 1)
         kept = np.flatnonzero(~_blank(data, starts, stops) | (lengths > self._message_bytes))
         chunks: list[Chunk] = []
         done = 0
@@ -110,7 +117,7 @@ class LineSplitter:
             lines = slice(done, long + 1)
             chunks += self._chunks(data, edges[lines], text, places[lines], some)
             if long < len(ends):
-                self._begin_long(data[int(starts[long]) : int(ends[long])].tobytes())
+                self._begin_long(data[int(edges[long]) : int(ends[long])].tobytes())
                 chunks.append(self._end_long(b"\n"))
             done = long + 1
         return chunks
