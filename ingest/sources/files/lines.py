@@ -95,16 +95,16 @@ class LineSplitter:
         kept = np.arange(1 if text.strip() else 0)
         return [self._chunk(np.frombuffer(data, np.uint8), edges, pa.py_buffer(text), places, kept)]
 
-    def _mark(self, data: ByteRun) -> int:
+    def _mark(self, beginning: bytes) -> int:
         """How many bytes of a byte-order mark begin the text, of which it is no part."""
-        return len(BOM_UTF8) if self.read_bytes == 0 and bytes(data[: len(BOM_UTF8)]) == BOM_UTF8 else 0
+        return len(BOM_UTF8) if self.read_bytes == 0 and beginning.startswith(BOM_UTF8) else 0
 
     def _complete(self, data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]) -> list[Chunk]:
         starts = np.empty_like(ends)
         starts[0], starts[1:] = 0, ends[:-1] + 1
         stops = ends - ((ends > starts) & (data[ends - 1] == _RETURN))
         edges = np.append(starts, ends[-1] + 1)
-        starts[0] += (mark := self._mark(data))
+        starts[0] += (mark := self._mark(data[: len(BOM_UTF8)].tobytes()))
         lengths = stops - starts
         text = _without_line_ends(data[mark : int(ends[-1]) + 1], returns=bool(np.any(stops < ends)))
         places = np.zeros(len(ends) + 1, np.int64)
