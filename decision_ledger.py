@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -54,16 +55,28 @@ app = typer.Typer(
 )
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        put(f"decision-ledger {metadata.version('decision-ledger')}\n")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", help="Say which version this is.", is_eager=True, callback=_tell_version)
+]
+
+
 @app.callback()
-def program(
+def program(  # noqa: PLR0917 - each parameter is an option
     context: typer.Context,
     ledger_: LedgerOption = None,
     as_json: JsonOption = False,
     verbose: VerboseOption = False,
     config: ConfigOption = None,
+    version: VersionOption = False,
 ) -> None:
     """A flight recorder for the authority of AI agents: sealed, queried, proved."""
-    del config  # its callback took it in
+    del config, version  # their callbacks took them in
     shared.ledger, shared.json, shared.verbose = ledger_, as_json, verbose
     context.obj = Between
 

@@ -86,6 +86,7 @@ def ingested(
         finally:
             stop_meters()
     maintenance.finish()
+    totals.head = totals.head or writer.state.size
     if show:
         sys.stderr.write("\n")
     unusable = (

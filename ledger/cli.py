@@ -24,12 +24,14 @@ from ledger.console import (
     note,
     open_ledger,
     put_bytes,
+    put_data,
     shared,
     store_at,
     table_text,
+    write_output,
     writer_of,
 )
-from ledger.defaults import LEFT_OVER_SECONDS, MAX_TRACE_EVENTS, QUERY_SECONDS
+from ledger.defaults import LEFT_OVER_SECONDS, MAX_QUERY_SECONDS, MAX_TRACE_EVENTS, QUERY_SECONDS
 from ledger.doctor_cli import doctor
 from ledger.erase_cli import erase
 from ledger.errors import LedgerError, UsageError
@@ -37,6 +39,7 @@ from ledger.evidence_cli import evidence_app
 from ledger.format.plain_text import plain
 from ledger.key_cli import key_app
 from ledger.retention_cli import hold_app, retention_app
+from ledger.schema_cli import schema
 from ledger.witness_cli import witness_app
 
 if TYPE_CHECKING:
@@ -52,7 +55,7 @@ def register(program: typer.Typer) -> None:
     for name, command in (
         ("init", init), ("status", status), ("sql", sql), ("trace", trace),
         ("files", files), ("verify", verify_command), ("compact", compact), ("gc", gc), ("erase", erase),
-        ("doctor", doctor),
+        ("doctor", doctor), ("schema", schema),
     ):  # fmt: skip
         program.command(name)(command)
     program.add_typer(evidence_app, name="evidence")
@@ -194,9 +197,11 @@ def sql(
     at: AtOption = None,
     format_: Annotated[str, typer.Option("--format", help="table, csv, json or parquet.")] = "table",
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write the answer to this file.")
+        Path | None, typer.Option("-o", "--output", help="Write the answer to this file; - is stdout.")
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Give up after so many seconds.")] = QUERY_SECONDS,
+    seconds: Annotated[
+        float, typer.Option(help="Give up after so many seconds.", min=0.001, max=MAX_QUERY_SECONDS)
+    ] = QUERY_SECONDS,
     vkey: VkeyOption = None,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
@@ -218,8 +223,10 @@ def sql(
     data = WRITERS[chosen](rows)
     if output is None:
         put_bytes(data)
+    elif str(output) == "-":
+        put_data(data)
     else:
-        output.write_bytes(data)
+        write_output(output, data)
         note(f"Wrote {rows.num_rows:,} rows to {output}.")
 
 
@@ -387,7 +394,7 @@ def _save_head(path: Path, note: bytes) -> None:
 
     if path.exists() and path.stat().st_size:
         parse_kept(path.read_bytes())
-    path.write_bytes(note)
+    write_output(path, note)
 
 
 def _trusted(

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from typer.exceptions import TyperException
 
-from ledger.errors import LedgerError, UsageError
+from ledger.errors import LedgerError, OutsideError, UsageError
 from ledger.format.plain_text import plain, plain_json, plain_lines
 from ledger.settings.files import CONFIG_VARIABLE, settings
 from ledger.settings.option_names import command_of
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 DEFAULT_LEDGER: Final = "./decision-ledger"
 TABLE_WIDTH: Final = 10_000
 """Columns of a printed table before its cells wrap."""
+
+_INTERRUPTED: Final = 130
+"""128 and SIGINT, as shells count; typer ends with it where Ctrl-C came."""
+_DISK_REMEDY: Final = "Check the disk, the path and its permissions."
 
 LedgerOption = Annotated[
     str | None,
@@ -92,6 +96,8 @@ class Shared:
     ledger: str | None = None
     json: bool = False
     verbose: bool = False
+    answered: bool = False
+    """Whether an answer in JSON was printed."""
 
 
 shared = Shared()
@@ -154,7 +160,9 @@ def _key_id(given_ledger: str | None) -> str | None:
 def local_folder(url: str) -> Path | None:
     """The folder of a local ledger, or None for a remote one."""
     if url.startswith("file://"):
-        return Path(url.removeprefix("file://"))
+        from ledger.storage.stores import folder_of
+
+        return folder_of(url)
     return None if "://" in url else Path(url)
 
 
@@ -199,6 +207,7 @@ def put(text: str) -> None:
 
 def put_json(text: str) -> None:
     """An answer in JSON, on stdout."""
+    shared.answered = True
     sys.stdout.write(plain_json(text))
     sys.stdout.flush()
 
@@ -212,6 +221,23 @@ def put_bytes(data: bytes) -> None:
     sys.stdout.flush()
 
 
+def put_data(data: bytes) -> None:
+    """An answer that was asked for on stdout as it is, such as Parquet into a pipe."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.flush()
+
+
+def write_output(path: Path, data: bytes) -> None:
+    """An answer into a file. Raises OutsideError that names it."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise OutsideError(
+            f"{path} cannot be written: {error.strerror}.",
+            "Check that its folder is there, and its permissions.",
+        ) from None
+
+
 def note(text: str) -> None:
     """A remark for the person at the terminal, on stderr."""
     sys.stderr.write(plain_lines(text) + "\n")
@@ -219,7 +245,11 @@ def note(text: str) -> None:
 
 
 def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
-    """Run the program; every error becomes one plain sentence and its exit code."""
+    """Run the program; every error becomes one plain sentence and its exit code.
+
+    With --json the answer on stdout then is {"ok": false, "error": …, "remedy": …}, unless there was one.
+    """
+    shared.answered = False
     command = command_of(app)
     try:
         result = command.main(
@@ -227,31 +257,41 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
             prog_name="decision-ledger",
             standalone_mode=False,
         )
+        if result == _INTERRUPTED:
+            note("decision-ledger: interrupted.")
         return result if isinstance(result, int) else 0
     except LedgerError as error:
-        if shared.verbose:
-            note(traceback.format_exc())
         note(plain(f"decision-ledger: {error}"))
-        return error.exit_code
-    except typer.Abort:
+        return _failed(error.exit_code, error.message, error.remedy, arguments)
+    except (typer.Abort, KeyboardInterrupt):
         note("decision-ledger: interrupted.")
-        return 130
+        return _INTERRUPTED
     except TyperException as error:
         # Typer brings its own command parser; what it raises for wrong usage can show itself.
         show = getattr(error, "show", None)
         if show is None:
             raise
         show(sys.stderr)
-        return 2
+        return _failed(2, str(error), "See --help.", arguments)
     except BrokenPipeError:
         # The reader of our output went away: that is its right.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if shared.verbose:
-            note(traceback.format_exc())
-        note(f"decision-ledger: {error.strerror or error}. Check the disk, the path and its permissions.")
-        return 3
+        named = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        message = f"{named}{error.strerror or error}."
+        note(plain(f"decision-ledger: {message} {_DISK_REMEDY}"))
+        return _failed(3, message, _DISK_REMEDY, arguments)
+
+
+def _failed(code: int, message: str, remedy: str | None, arguments: list[str] | None) -> int:
+    if shared.verbose:
+        note(traceback.format_exc())
+    if not shared.answered and (
+        shared.json or "--json" in (sys.argv[1:] if arguments is None else arguments)
+    ):
+        put_json(json.dumps({"ok": False, "error": message, "remedy": remedy}, ensure_ascii=False) + "\n")
+    return code
 
 
 def configure_logs(verbose: bool) -> None:

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from ledger.console import AtOption, JsonOption, LedgerOption, VkeyOption, answer, open_ledger
+from ledger.console import (
+    AtOption,
+    JsonOption,
+    LedgerOption,
+    VkeyOption,
+    answer,
+    open_ledger,
+    write_output,
+)
 from ledger.errors import UsageError
 from ledger.format.plain_text import plain
 
@@ -30,7 +38,7 @@ def evidence_export(
     with open_ledger(ledger, vkey) as opened:
         data = opened.evidence(*ids, at=at)
         size, key = opened.size, opened.state.key.text
-    output.write_bytes(data)
+    write_output(output, data)
     answer(
         {"file": str(output), "bytes": len(data), "checkpoint_size": size, "vkey": key},
         f"Wrote {output} ({len(data):,} bytes), proved at checkpoint {size}.\n"
@@ -87,8 +95,8 @@ def evidence_tlog_proof(
         index = opened.state.originals[place.segment].entry
         proof, manifest = evidence.entry_proof(opened, index), opened.sealed.entries[index]
     beside = output.with_name(output.name + ".manifest")
-    output.write_bytes(proof)
-    beside.write_bytes(manifest)
+    write_output(output, proof)
+    write_output(beside, manifest)
     answer(
         {
             "file": str(output),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -63,8 +64,8 @@ class Ledger:
 
     @classmethod
     def open(
-        cls, url: str, *, vkey: str | None = None, limits: QueryLimits | None = None, remember: bool = True,
-        tenants: frozenset[str] | None = None,
+        cls, url: str | PathLike[str], *, vkey: str | None = None, limits: QueryLimits | None = None,
+        remember: bool = True, tenants: frozenset[str] | None = None,
     ) -> Ledger:  # fmt: skip
         """Open the ledger at a folder or URL.
 
@@ -79,6 +80,7 @@ class Ledger:
             NotALedger: nothing is there.
             DamageError: it is not the ledger that is pinned, or was rolled back, forked or damaged.
         """
+        url = fspath(url)
         pins = Pins(url) if remember else None
         pinned = read_vkey(vkey) if vkey else pins.key() if pins is not None else None
         store = open_store(url)

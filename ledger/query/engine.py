@@ -36,6 +36,7 @@ from ledger.defaults import QUERY_SECONDS
 from ledger.errors import DamageError, LedgerError, OutsideError, UsageError
 from ledger.events import DEAD_LETTER_SQL_TYPES, ERASED_LEAF, KINDS, SQL_TYPES
 from ledger.format.scopes import SCOPE_MACROS
+from ledger.query.descriptions import described
 from ledger.query.scope import Scope
 from ledger.query.sql_guard import check, first_line
 
@@ -224,8 +225,9 @@ class Query:
             raise ValueError("what people write is asked of a fenced scope")
         cursor = self._database.cursor()
         try:
-            check(text, cursor, VIEWS)
-            return self._run(cursor, text, params, self.limits.seconds)
+            verb, asked = described(text, VIEWS)
+            check(asked, cursor, VIEWS)
+            return self._run(cursor, verb + asked, params, self.limits.seconds)
         except BaseException:
             cursor.close()
             raise
@@ -275,7 +277,7 @@ class Query:
     ) -> Iterator[pa.RecordBatch]:
         try:
             yield from reader
-        except (duckdb.Error, OSError, pa.ArrowException) as error:
+        except (duckdb.Error, OSError, RuntimeError, pa.ArrowException) as error:
             raise self._translated(error) from error
         finally:
             if stop is not None:
@@ -299,6 +301,9 @@ class Query:
         if self._remote is not None and (failure := self._remote.take_failure()) is not None:
             return failure
         message, line = str(error), first_line(error)
+        if type(error) is RuntimeError and "interrupted" in message.lower():
+            # What the engine makes of Ctrl-C: whoever asks ends as anything else that is interrupted does.
+            raise KeyboardInterrupt from error
         if isinstance(error, duckdb.InterruptException) or "INTERRUPT" in message:
             return UsageError(
                 f"The query was stopped after {self.limits.seconds:g} seconds.",

@@ -195,7 +195,7 @@ def _constant(argument: dict[str, Any]) -> str | None:
 def _not_a_select(kind: str) -> UsageError:
     return UsageError(
         f"Only SELECT is allowed here, also inside a WITH: the query holds {kind.lower().replace('_', ' ')}.",
-        "Use SELECT, WITH, UNION and the like; SELECT * FROM events LIMIT 0 lists the columns.",
+        "Use SELECT, WITH, UNION and the like; DESCRIBE events lists the columns.",
     )
 
 

@@ -35,11 +35,12 @@ def open_store(url: str) -> Store:
 
         return ObjectStore(url)
     if scheme == "file":
-        return LocalStore(_folder(url))
+        return LocalStore(folder_of(url))
     raise UsageError(f"No store serves {scheme}:// addresses.", _ACCEPTED)
 
 
-def _folder(url: str) -> Path:
+def folder_of(url: str) -> Path:
+    """The folder that a `file://` URL names. Raises UsageError."""
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
         raise UsageError(f"{url!r} names a folder on another machine.", _ACCEPTED)

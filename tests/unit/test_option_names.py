@@ -56,7 +56,7 @@ def test_variables_and_the_file_reach_the_command(
     capfd.readouterr()
     monkeypatch.setenv("DECISION_LEDGER_SQL_FORMAT", "csv")
     assert run(decision_ledger.app, ["sql", "SELECT 1 AS one"]) == 0
-    assert capfd.readouterr().out == '"one"\n1\n'
+    assert capfd.readouterr().out == "one\n1\n"
     monkeypatch.delenv("DECISION_LEDGER_SQL_FORMAT")
     file = tmp_path / "mine.toml"
     file.write_text('[sql]\nformat = "csv"\n')
@@ -65,10 +65,10 @@ def test_variables_and_the_file_reach_the_command(
         [f"--config={file}", "sql", "SELECT 1 AS one"],
     ):
         assert run(decision_ledger.app, line) == 0
-        assert capfd.readouterr().out == '"one"\n1\n'
+        assert capfd.readouterr().out == "one\n1\n"
     monkeypatch.setenv("DECISION_LEDGER_CONFIG", str(file))
     assert run(decision_ledger.app, ["sql", "SELECT 1 AS one"]) == 0
-    assert capfd.readouterr().out == '"one"\n1\n'
+    assert capfd.readouterr().out == "one\n1\n"
     file.write_text('[evidence.tlog-proof]\noutput = "there"\n')
     assert run(decision_ledger.app, ["evidence", "tlog-proof", "none"]) == 2
     assert "event" in capfd.readouterr().err

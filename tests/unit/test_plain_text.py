@@ -112,6 +112,7 @@ def lines_for(made: Made, folder: Path) -> dict[str, list[str]]:
         "init": ["init", "--origin", "other.example/x", "--ledger", str(folder / "other" / "l")],
         "status": ["status", *url],
         "sql": ["sql", "SELECT * FROM events", *url],
+        "schema": ["schema", *url],
         "trace": ["trace", TRACE, *url],
         "files": ["files", *url],
         "verify": ["verify", *url],

@@ -1,0 +1,190 @@
+"""What the reading commands print: forms, spellings, failures in JSON, and what SQL's users ask first."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import decision_ledger
+from ledger.answer_formats import WRITERS
+from ledger.console import run, shared
+from ledger.query.engine import VIEWS
+from ledger.reader import Ledger
+from tests.making import Made, make_ledger, row, stretch
+
+Ask = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    made = make_ledger(tmp_path)
+    made.writer().commit([stretch([row(n, reason='said "no", twice', scopes=["a", "b"]) for n in range(3)])])
+    return made
+
+
+@pytest.fixture
+def ask(made: Made, capfd: pytest.CaptureFixture[str]) -> Ask:
+    def asked(*arguments: str) -> tuple[int, str, str]:
+        shared.json = False
+        code = run(decision_ledger.app, [*arguments, "--ledger", str(made.folder)])
+        return code, *capfd.readouterr()
+
+    return asked
+
+
+def test_csv_is_quoted_where_it_has_to_be_and_lists_are_json(ask: Ask) -> None:
+    query = "SELECT event_id, time, reason, scopes, NULL AS none, '' AS blank, 1.5 AS n FROM events LIMIT 1"
+    _, out, _ = ask("sql", query, "--format", "csv")
+    head, line = out.splitlines()
+    assert head == "event_id,time,reason,scopes,none,blank,n"
+    assert line == 'e0,2026-11-23T11:59:59.000000Z,"said ""no"", twice","[""a"",""b""]",,"",1.5'
+    ((read,),) = [list(csv.DictReader(io.StringIO(out)))]
+    assert json.loads(read["scopes"]) == ["a", "b"]
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_times_are_spelled_as_in_the_log(ask: Ask, form: str) -> None:
+    _, out, _ = ask("sql", "SELECT max(time) AS t FROM events", "--format", form)
+    assert "2026-11-23T11:59:59.000000Z" in out
+
+
+def test_columns_of_one_name_are_told_apart() -> None:
+    table = pa.table([[1], [2], [3], [4]], names=["a", "a", "a_1", "a"])
+    assert json.loads(WRITERS["json"](table)) == [{"a": 1, "a_2": 2, "a_1": 3, "a_3": 4}]
+    assert WRITERS["csv"](table) == b"a,a_2,a_1,a_3\n1,2,3,4\n"
+    assert pq.read_table(pa.BufferReader(WRITERS["parquet"](table))).column_names == [
+        "a",
+        "a_2",
+        "a_1",
+        "a_3",
+    ]
+    assert WRITERS["table"](table).split() == [*b"a a_2 a_1 a_3 1 2 3 4".split(), b"(1", b"rows)"]
+
+
+def test_an_answer_of_no_columns_and_no_rows_has_every_form() -> None:
+    for form in ("table", "csv", "json", "parquet"):
+        assert WRITERS[form](pa.table({"a": pa.array([], pa.int64())})) is not None
+
+
+def test_parquet_goes_into_a_pipe(made: Made) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "decision_ledger", "sql", "SELECT 1 AS a", "--format", "parquet", "-o", "-",
+         "--ledger", str(made.folder)],
+        capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert pq.read_table(pa.BufferReader(done.stdout)).to_pylist() == [{"a": 1}]
+
+
+def test_what_people_ask_first_of_a_database_is_answered(ask: Ask) -> None:
+    code, out, _ = ask("sql", "show tables", "--format", "csv")
+    assert (code, out.split()) == (0, ["name", *VIEWS])
+    for asked in ("DESCRIBE decisions", "DESC SELECT * FROM decisions;", "SHOW decisions"):
+        code, out, _ = ask("sql", asked, "--format", "json")
+        assert [one["column_name"] for one in json.loads(out)][:2] == ["event_id", "kind"]
+    code, out, _ = ask("sql", "SUMMARIZE SELECT event_id FROM events", "--format", "json")
+    assert [(one["column_name"], one["count"]) for one in json.loads(out)] == [("event_id", 3)]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "DESCRIBE read_csv('/etc/passwd')", "SUMMARIZE '/etc/passwd'", "SHOW DATABASES", "SHOW ALL TABLES x",
+        "DESCRIBE SELECT 1; DROP VIEW events", "SUMMARIZE SELECT getenv('HOME')", "DESCRIBE placed_events",
+        "SUMMARIZE SELECT * FROM read_text('/etc/passwd')", "DESCRIBE DROP VIEW events", "SUMMARIZE",
+        "DESCRIBE DESCRIBE events", "SHOW duckdb_settings()",
+    ],
+)  # fmt: skip
+def test_a_question_about_a_query_opens_no_way_round_the_guard(ask: Ask, asked: str) -> None:
+    assert ask("sql", asked)[:2] == (2, "")
+
+
+def test_schema_counts_the_rows_of_each_view(ask: Ask) -> None:
+    _, out, _ = ask("schema", "--json")
+    told: dict[str, Any] = {one["view"]: one for one in json.loads(out)}
+    assert list(told) == list(VIEWS)
+    assert (told["events"]["rows"], told["decisions"]["rows"], told["issuances"]["rows"]) == (3, 3, 0)
+    code, out, _ = ask("schema", "delegation_edges")
+    assert "delegator" in out
+    code, _, err = ask("schema", "secrets")
+    assert (code, "Name one of events" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sql", "SELEC 1"),
+        ("trace", "0" * 32),
+        ("sql", "SELECT 1", "--seconds", "nan"),
+        ("verify", "--sample", "x"),
+    ],
+)
+def test_failures_in_json_say_so(ask: Ask, arguments: tuple[str, ...]) -> None:
+    code, out, err = ask(*arguments, "--json")
+    told = json.loads(out)
+    assert code == 2
+    assert (told["ok"], bool(told["error"]), bool(told["remedy"])) == (False, True, True)
+    assert err
+
+
+def test_the_version_is_said(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(decision_ledger.app, ["--version"]) == 0
+    assert capfd.readouterr().out == "decision-ledger 0.1.0\n"
+
+
+def test_a_query_that_is_interrupted_is_not_called_wrong(made: Made) -> None:
+    # Long enough to be interrupted wherever it is then.
+    query = "SELECT count(*) FROM range(10000000000) AS a(x), range(100000) AS b(y) WHERE x + y = 3"
+    asking = subprocess.Popen(
+        [sys.executable, "-c", _TELLS_WHEN_IT_ASKS, "sql", query, "--ledger", str(made.folder)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert asking.stdout is not None
+    assert asking.stdout.readline() == "asked\n"
+    os.kill(asking.pid, signal.SIGINT)
+    out, err = asking.communicate(timeout=60)
+    assert (asking.returncode, out) == (130, "")
+    assert err == "decision-ledger: interrupted.\n"
+
+
+_TELLS_WHEN_IT_ASKS = """
+import sys
+import decision_ledger
+from ledger.query import engine
+real = engine.Query._run
+def told(self, *arguments):
+    print("asked", flush=True)
+    return real(self, *arguments)
+engine.Query._run = told
+decision_ledger.main()
+"""
+
+
+def test_a_path_opens_a_ledger_as_its_text_does(made: Made) -> None:
+    with Ledger.open(made.folder, remember=False) as opened:
+        assert opened.sql("SELECT count(*) AS n FROM events").to_pylist() == [{"n": 3}]
+
+
+def test_a_file_url_names_the_folder_that_it_spells(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "a folder"
+    place.mkdir()
+    url = f"file://{tmp_path}/a%20folder/ledger"
+    assert run(decision_ledger.app, ["init", "--origin", "test.example/x", "--ledger", url]) == 0
+    assert run(decision_ledger.app, ["verify", "--ledger", str(place / "ledger")]) == 0
+    assert sorted(one.name for one in place.iterdir() if one.suffix != ".lock")[:2] == [
+        "ledger",
+        "ledger.key",
+    ]
