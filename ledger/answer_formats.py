@@ -20,10 +20,9 @@ DEFAULT_ROWS: Final = 1_000
 
 
 def _as_table(rows: pa.Table) -> bytes:
-    names = rows.column_names
     shown = _in_words(rows.slice(0, DEFAULT_ROWS))
     text = table_text(
-        names, zip(*([_cell(v) for v in one.to_pylist()] for one in shown.columns), strict=True)
+        shown.column_names, zip(*([_cell(v) for v in one.to_pylist()] for one in shown.columns), strict=True)
     )
     if rows.num_rows > DEFAULT_ROWS:
         text += f"\n({DEFAULT_ROWS:,} of {rows.num_rows:,} rows; --format csv or json gives all)"
@@ -77,7 +76,7 @@ def _as_csv(rows: pa.Table) -> bytes:
         for column in words.columns
     ]
     sink = io.BytesIO()
-    pl.from_arrow(pa.table(flat, names=words.column_names)).write_csv(sink, quote_style="necessary")  # type: ignore[union-attr]
+    pl.from_arrow(pa.table(flat, names=words.column_names)).write_csv(sink, quote_style="necessary")  # type: ignore[union-attr]  # a table gives a frame
     return sink.getvalue()
 
 

@@ -248,16 +248,22 @@ class Writer:
         # By the ledger's clock, which this entry may move: ours may have been set back since.
         now = max(self.clock(), self.state.clock, *([] if before is None else [parse_instant(before)]))
         due = [path for path, removed in self._doomed.items() if early or removed.deadline <= now]
-        gone = []
         for path in due:
+            self.undeleted.pop(path, None)
             try:
                 self.store.delete(path)
             except LedgerError as error:
                 # What is to be sealed does not wait for it: it is tried again with each entry, and by `gc`.
                 self.undeleted[path] = error.message
-                continue
-            gone.append(path)
-            self.undeleted.pop(path, None)
+        # Durable before the entry: else a power cut brings back a file whose grace that entry ends.
+        for folder in {path.rpartition("/")[0] for path in due}:
+            within = [path for path in due if path.rpartition("/")[0] == folder]
+            try:
+                self.store.sync(within[0])
+            except LedgerError as error:
+                self.undeleted.update(dict.fromkeys(within, error.message))
+        gone = [path for path in due if path not in self.undeleted]
+        for path in gone:
             del self._doomed[path]
         return gone
 

@@ -22,7 +22,7 @@ def described(text: str, views: Collection[str]) -> tuple[str, str]:
     if _SHOW_TABLES.fullmatch(text):
         # Names of our own views.
         listed = ", ".join(f"('{name}')" for name in views)
-        return "", f"SELECT name FROM (VALUES {listed}) AS t(name)"  # noqa: S608  # constants
+        return "", f"SELECT name FROM (VALUES {listed}) AS t(name)"  # noqa: S608  # names of ours
     about = _ABOUT.fullmatch(text)
     if about is None:
         return "", text

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -201,6 +202,30 @@ def test_a_file_that_cannot_be_deleted_stops_no_commit(made: Made, monkeypatch: 
     writer.tick()
     assert not writer.undeleted
     assert {file.path for file in made.store.list("events")} == set(writer.state.files)
+
+
+def test_a_deletion_is_durable_before_the_entry_that_ends_its_grace(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a power cut brings the file back, and `verify` calls it damage."""
+    writer = made.writer()
+    Compaction(writer, grace=600).run(fan_in=2)
+    made.clock.advance(601)
+    done: list[str] = []
+    for name in ("create", "delete", "sync"):
+        real = getattr(LocalStore, name)
+
+        def call(store: LocalStore, path: str, *more: bytes, name: str = name, real: Any = real) -> Any:
+            done.append(f"{name} {path.rpartition('/')[0] if name == 'sync' else path}")
+            return real(store, path, *more)
+
+        monkeypatch.setattr(LocalStore, name, call)
+    gone = sorted(writer.state.removed)
+    writer.tick()
+    entry = next(at for at, one in enumerate(done) if one.startswith("create tile/entries/"))
+    assert {f"delete {path}" for path in gone} <= set(done[:entry])
+    last = max(done.index(f"delete {path}") for path in gone)
+    assert {f"sync {path.rpartition('/')[0]}" for path in gone} <= set(done[last:entry])
 
 
 def _refuse(*_: object) -> None:
