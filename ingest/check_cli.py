@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from ingest.ingestion import FormatOption, IntakeOption
 from ledger.console import JsonOption, answer
-from ledger.errors import UsageError
 from ledger.format.plain_text import plain
+
+if TYPE_CHECKING:
+    from ingest.decoded import Limits
 
 CHECK_BYTES: Final = 16 * 1024 * 1024
 
 
 def ingest_check(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A sample: one message a line.")],
+    file: Annotated[str, typer.Argument(help="A sample, one message a line: plain, .gz, .zst, - for stdin.")],
     format_: FormatOption = "native",
     intake: IntakeOption = None,
     as_json: JsonOption = False,
@@ -34,11 +35,8 @@ def ingest_check(
     from ingest.explaining import explained, sample_of
     from ingest.intakes import read_intake
 
-    if not file.is_file():
-        raise UsageError(f"There is no file {file}.", "Name a sample with one message a line.")
-    settings = read_intake(intake, str(file))
-    with file.open("rb") as stream:
-        lines = [line for line in stream.read(CHECK_BYTES).splitlines() if line.strip()]
+    settings = read_intake(intake, file)
+    lines, numbers, long = _read(file, settings.limits)
     read = adapter(format_, settings.options).decode(
         pa.array(lines, pa.large_binary()), settings.limits, datetime.now(UTC)
     )
@@ -59,7 +57,10 @@ def ingest_check(
     value = {
         "messages": len(lines),
         "events": len(decoded.events),
-        "rejected": [{"line": v.message, "reason": v.reason, "field": v.field} for v in decoded.rejected],
+        "rejected": [
+            {"line": numbers[v.message], "reason": long.get(v.message, v.reason), "field": v.field}
+            for v in decoded.rejected
+        ],
         "ignored": len(decoded.ignored),
         **sample,
         "grades": {str(one): count for one, count in sample["grades"].items()},
@@ -70,6 +71,31 @@ def ingest_check(
     answer(value, "\n".join(_lines(value, origins)), as_json)
     if decoded.rejected:
         raise typer.Exit(1)
+
+
+def _read(file: str, limits: Limits) -> tuple[list[bytes], list[int], dict[int, str]]:
+    """The first lines of a sample, their numbers from 1, and of those that are too long, why by position."""
+    from ingest.sources.files.source import FileSource
+    from ingest.stretches import too_long
+
+    lines: list[bytes] = []
+    numbers: list[int] = []
+    long: dict[int, str] = {}
+    size = 0
+    source = FileSource([file], lambda _: None, limits=limits)
+    try:
+        while not source.finished and size < CHECK_BYTES:
+            polled = source.poll(1.0)
+            for chunk in polled.chunks:
+                long |= {len(lines) + at: too_long(true, limits) for at, true in chunk.truncated.items()}
+                lines += chunk.values.to_pylist()
+                numbers += (chunk.offsets + 1).tolist()
+                size += chunk.values.nbytes
+            if polled.flush:
+                source.flushed()
+    finally:
+        source.close()
+    return lines, numbers, long
 
 
 def _lines(value: dict[str, Any], origins: dict[str, str]) -> list[str]:

@@ -18,6 +18,7 @@ from ingest.ingestion import (
     RowsOption,
     SecondsOption,
     WriterOption,
+    check_name,
     ingested,
     open_writer,
     worker_name,
@@ -88,6 +89,8 @@ def ingest_file(
     from ingest.sources.files.source import FilePosition, FileSource
     from ledger.format.manifest import OffsetKey
 
+    if as_name is not None:
+        check_name(as_name, "stream", "--as")
     settings = read_intake(intake, paths[0] if paths[0] != "-" else "stdin")
     reader = adapter(format_, settings.options)
     writer = open_writer(ledger, key, writer_name)

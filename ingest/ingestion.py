@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from ingest.defaults import FORMATS
 from ledger.console import answer, configure_logs, ended_by_signals, note, shared, signing_key, store_at
 from ledger.errors import UsageError
+from ledger.format.plain_text import plain
 
 if TYPE_CHECKING:
     from ingest.decoded import Adapter
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from ledger.upkeep.keeping import Keeping
     from ledger.writer import Writer
 
+
+MAX_NAME_CHARS: Final = 200
+_NAME: Final = re.compile(r"\w(?:[\w .:@+/-]{0,198}[\w.:@+/-])?")
 
 FormatOption = Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")]
 IntakeOption = Annotated[
@@ -102,11 +107,12 @@ def ingested(
     if unusable:
         raise UsageError(
             f"None of the {totals.rejected:,} messages could be read as {sampled.name}: the first was "
-            f"refused as {sampled.first_reason or 'unreadable'}.",
+            f"refused as {sampled.first_reason or pipeline.first_refused or 'unreadable'}.",
             f"They look like {' or '.join(formats)}. They were set aside: "
             f"`decision-ledger deadletters replay --format {formats[0]}` seals them."
             if formats
-            else "They were set aside, and look like no format that is known here: see "
+            else "They were set aside"
+            f"{', and look like no format that is known here' if sampled.first_reason else ''}: see "
             "`decision-ledger deadletters list`.",
         )
     return totals
@@ -145,7 +151,19 @@ def open_writer(ledger: str | None, key: Path | None, name: str | None = None) -
     """The writer of this run, by the options that every intake has."""
     from ledger.writer import Writer
 
+    if name is not None:
+        check_name(name, "worker", "--writer")
     return Writer(store_at(ledger), signing_key(ledger, key), name=name or worker_name())
+
+
+def check_name(name: str, what: str, option: str) -> None:
+    """Raises UsageError for a name that no log, table or path should bear."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{plain(repr(name[:80]))} cannot be the name of a {what}.",
+            f"Give {option} at most {MAX_NAME_CHARS} letters, digits and any of . _ : @ + - /, "
+            "a letter or digit first.",
+        )
 
 
 def worker_name() -> str:

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from ingest.authority import Intake
 from ingest.decoded import Limits
 from ledger.errors import UsageError
+from ledger.events import KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,11 @@ def read_toml(path: Path, what: str, option: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise UsageError(f"There is no {what} {path}.", f"Correct {option}.") from None
     except OSError as error:
-        raise UsageError(f"The {what} {path} cannot be read: {error.strerror}.") from None
+        raise UsageError(
+            f"The {what} {path} cannot be read: {error.strerror}.", f"Correct {option}, or its permissions."
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"The {what} {path} is not TOML: {error}.") from None
+        raise UsageError(f"The {what} {path} is not TOML: {error}.", "Correct that place.") from None
 
 
 def intake_of(value: Mapping[str, Any], name: str, place: str) -> IntakeSettings:
@@ -65,8 +68,10 @@ def intake_of(value: Mapping[str, Any], name: str, place: str) -> IntakeSettings
     limits = _section(value, "limits", place)
     known = {item.name for item in fields(Limits)}
     for item, bound in limits.items():
-        if item not in known or type(bound) is not int or bound < 1:
-            raise UsageError(f"{place}: there is no limit {item} = {bound!r}.", f"Limits: {sorted(known)}.")
+        if item not in known:
+            raise UsageError(f"{place}: there is no limit {item}.", f"Use {', '.join(sorted(known))}.")
+        if type(bound) is not int or bound < 1:
+            raise UsageError(f"{place}: the limit {item} is {bound!r}.", "Write a whole number above zero.")
     told = _section(value, "intake", place)
     for item in sorted(set(told) - set(Intake.model_fields)):
         raise UsageError(
@@ -77,7 +82,12 @@ def intake_of(value: Mapping[str, Any], name: str, place: str) -> IntakeSettings
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise UsageError(f"The intake file {place} is not valid at {where}: {first['msg']}.") from None
+        wanted = first["msg"].replace("valid tuple", "list").replace("valid frozenset", "list")
+        raise UsageError(
+            f"The intake file {place} is not valid at {where}: {wanted}.", "docs/guide shows each setting."
+        ) from None
+    if unheard := sorted(intake.kinds - {*KINDS}):
+        raise UsageError(f"{place}: there is no kind {unheard[0]}.", f"Use {', '.join(sorted(KINDS))}.")
     options = _options(place, intake, _section(value, "options", place))
     return IntakeSettings(intake, Limits(**limits), options)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import numpy as np
 import structlog
 
 from ingest.authority import Intake, apply
@@ -26,7 +27,7 @@ from ingest.routes import Route
 from ingest.sources import Source
 from ingest.stretches import decoded_chunk, stretch_of
 from ledger.format.manifest import FILE_PREFIX, Append, OffsetKey
-from ledger.sealing.batch import Stretch
+from ledger.sealing.batch import REJECTED, Stretch
 from ledger.writer import TICK_SECONDS, Writer
 
 BATCH_BYTES: Final = 64 * 1024 * 1024
@@ -118,6 +119,8 @@ class Pipeline:
         self.clock = clock
         self.on_commit = on_commit
         self.totals = Totals()
+        self.first_refused: str | None = None
+        """Why the first rejected message was."""
         self.commit_seconds = 0.0
         """What the last commit took."""
         self._stop = threading.Event()
@@ -194,6 +197,8 @@ class Pipeline:
         limits = route.settings.limits
         decoded = decoded_chunk(route.adapter, chunk, limits, self.clock())
         stretch = stretch_of(chunk, apply(decoded, route.settings.intake, limits), limits)
+        if self.first_refused is None:
+            self.first_refused = _first_refused(stretch)
         batch.stretches.append(stretch)
         self._gathered[chunk.key] = chunk.end
         batch.epochs[chunk.key] = self._epochs.get(chunk.key, 0)
@@ -285,3 +290,11 @@ class Pipeline:
             position = self.writer.position(key)
             log.warning("fenced", topic=key.topic, partition=key.partition)
             self._fenced.put((key, batch.epochs[key], position.to if position else 0))
+
+
+def _first_refused(stretch: Stretch) -> str | None:
+    refused = np.flatnonzero(stretch.status == REJECTED)
+    if not len(refused):
+        return None
+    aside = stretch.aside[int(refused[0])]
+    return f"{aside.reason} ({aside.field})" if aside.field else aside.reason

@@ -38,7 +38,7 @@ def stretch_of(chunk: Chunk, decoded: Decoded, limits: Limits) -> Stretch:
         payload = _payload(chunk, verdict.message, limits)
         reason = verdict.reason
         if verdict.message in chunk.truncated:
-            reason = _too_long(chunk.truncated[verdict.message], limits)
+            reason = too_long(chunk.truncated[verdict.message], limits)
         aside[verdict.message] = SetAside(reason, verdict.part, verdict.field, payload)
     for position in np.flatnonzero(status == IGNORED).tolist():
         aside.setdefault(position, SetAside(HELD_NO_EVENT))
@@ -146,7 +146,8 @@ def _with_masked(events: pa.Table, decoded: Decoded, chunk: Chunk) -> pa.Table:
     return events.set_column(at, ARROW_SCHEMA.field(at), pa.array(held, ARROW_SCHEMA.field(at).type))
 
 
-def _too_long(size: int, limits: Limits) -> str:
+def too_long(size: int, limits: Limits) -> str:
+    """Why a message of so many bytes is refused."""
     # A source that gave up on a batch that expands without end does not know the size.
     seen = f"{size} bytes" if size >= 0 else "a size unknown"
     return f"too long: {seen}, where {limits.message_bytes} bytes are allowed"

@@ -31,7 +31,13 @@ from ledger.console import (
     write_output,
     writer_of,
 )
-from ledger.defaults import LEFT_OVER_SECONDS, MAX_QUERY_SECONDS, MAX_TRACE_EVENTS, QUERY_SECONDS
+from ledger.defaults import (
+    LEFT_OVER_SECONDS,
+    MAX_AGE_SECONDS,
+    MAX_QUERY_SECONDS,
+    MAX_TRACE_EVENTS,
+    QUERY_SECONDS,
+)
 from ledger.doctor_cli import doctor
 from ledger.erase_cli import erase
 from ledger.errors import LedgerError, UsageError
@@ -367,7 +373,10 @@ def compact(ledger: LedgerOption = None, key: KeyOption = None, as_json: JsonOpt
 
 def gc(
     older_than: Annotated[
-        float, typer.Option("--older-than", help="Spare left-overs younger than so many seconds.")
+        float,
+        typer.Option(
+            "--older-than", help="Spare left-overs younger than so many seconds.", min=0, max=MAX_AGE_SECONDS
+        ),
     ] = LEFT_OVER_SECONDS,
     ledger: LedgerOption = None,
     key: KeyOption = None,
@@ -393,7 +402,12 @@ def _save_head(path: Path, note: bytes) -> None:
     from ledger.verify.heads import parse_kept
 
     if path.exists() and path.stat().st_size:
-        parse_kept(path.read_bytes())
+        try:
+            parse_kept(path.read_bytes())
+        except UsageError:
+            raise UsageError(
+                f"{path} holds something else than a head.", "Name another file with --save-head."
+            ) from None
     write_output(path, note)
 
 

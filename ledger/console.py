@@ -105,7 +105,7 @@ shared = Shared()
 
 def ledger_url(given: str | None) -> str:
     """The ledger's URL: the command's own option, else the program's, else the default."""
-    return given or shared.ledger or DEFAULT_LEDGER
+    return next(one for one in (given, shared.ledger, DEFAULT_LEDGER) if one is not None)
 
 
 def store_at(given: str | None) -> Store:
@@ -129,6 +129,9 @@ def signing_key(given_ledger: str | None, given_key: Path | None, key_id: str | 
     local = local_folder(ledger_url(given_ledger))
     path = find_key(local, given_key, key_id or _key_id(given_ledger))
     if path is None:
+        from ledger.log.commit_log import check_there
+
+        check_there(store_at(given_ledger))
         raise UsageError(
             "There is no signing key for this ledger here.",
             "Name it with --key or DECISION_LEDGER_KEY; only `init` makes a new one.",

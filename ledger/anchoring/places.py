@@ -59,6 +59,11 @@ class FolderOfHeads:
 
     def held(self) -> Iterator[tuple[str, bytes]]:
         """See `Place.held`."""
+        local = self._store.local_path("heads")
+        if local is not None and not local.parent.is_dir():
+            raise UsageError(
+                f"There is no folder {self.url}.", "Name the place that heads were published to."
+            )
         for file in self._store.list():
             if _NAME.fullmatch(file.path) and file.size <= MAX_BYTES:
                 data = self._store.read(file.path)

@@ -79,6 +79,9 @@ Range = tuple[Count, Count]
 class InvalidEntry(DamageError):
     """An entry that the rules of the ledger format refuse, wherever it came from."""
 
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message, remedy or "`decision-ledger verify` names all that is damaged.")
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class OffsetKey:

@@ -307,6 +307,14 @@ def replay(
     return state, tree
 
 
+def check_there(store: Store) -> None:
+    """Raises NotALedger where nothing of a ledger is there, not even its first entry."""
+    if all(store.read(path) is None for path in (CHECKPOINT, entries_path(0), entries_path(0, 1))):
+        raise NotALedger(
+            f"There is no ledger at {store.url}.", "Make one with `decision-ledger init --origin NAME`."
+        )
+
+
 def open_log(store: Store, *, pinned: VerifierKey | None = None, kept: Path | None = None) -> SealedLog:
     """Read the log up to its checkpoint, and check it against the checkpoint.
 
@@ -320,10 +328,18 @@ def open_log(store: Store, *, pinned: VerifierKey | None = None, kept: Path | No
     """
     note = store.read(CHECKPOINT)
     if note is None:
-        raise NotALedger(
-            f"There is no ledger at {store.url}.", "Make one with `decision-ledger init --origin NAME`."
+        check_there(store)
+        raise DamageError(
+            f"The checkpoint of the ledger at {store.url} is missing.",
+            "Whoever holds its key signs it anew: `decision-ledger compact`. Else restore it from a copy.",
         )
-    size = Checkpoint.parse(SignedNote.parse(note).text).size
+    try:
+        size = Checkpoint.parse(SignedNote.parse(note).text).size
+    except DamageError as error:
+        raise DamageError(
+            f"The checkpoint of the ledger at {store.url} is damaged. {error.message}",
+            "Restore it from a copy; if it stays like this, treat it as tampered with.",
+        ) from None
     if kept is None or not is_long(size):
         return _opened(store, note, size, pinned, None)
     from ledger.log.catalogue import load, save  # noqa: PLC0415 - short logs need no Arrow

@@ -55,7 +55,14 @@ class SigningKey:
         """The head in a kept note; None where it is a left-over of another key that had this place."""
         keys = verifiers or [self.verifier]
         ids = {(key.name, key.key_id) for key in keys}
-        if ids.isdisjoint((one.name, one.key_id) for one in SignedNote.parse(note).signatures):
+        try:
+            signatures = SignedNote.parse(note).signatures
+        except DamageError as error:
+            raise DamageError(
+                f"{self.path}.head, the last head that this key signed, is damaged. {error.message}",
+                "Restore it from a copy; without one, verify the ledger against another copy and remove it.",
+            ) from None
+        if ids.isdisjoint((one.name, one.key_id) for one in signatures):
             return None
         return open_by_any(note, keys)
 
@@ -248,22 +255,31 @@ def _signer(path: Path) -> Signer:
     told = os.environ[TEXT_VARIABLE].strip() if path == environment_key_path() else _read_key(path)
     if is_protected(told):
         return open_protected(told, passphrase(path))
-    return signing_program(told) if is_program(told) else SignerKey.from_text(told)
+    if is_program(told):
+        return signing_program(told)
+    try:
+        return SignerKey.from_text(told)
+    except UsageError as error:
+        raise UsageError(f"{path} holds no signing key. {error.message}", error.remedy) from None
 
 
 def _read_key(path: Path) -> str:
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
-            _keep_private(path, file.fileno())
             text = file.read(MAX_KEY_BYTES)
+            # What is no key may be anybody's file.
+            if text.startswith((b"PRIVATE+KEY+", b"{")) or is_program(text.decode("utf-8", "replace")):
+                _keep_private(path, file.fileno())
     except FileNotFoundError:
         raise UsageError(
             f"There is no signing key at {path}.",
             "Name it with --key or DECISION_LEDGER_KEY; only `init` makes a new one.",
         ) from None
     except OSError as error:
-        raise UsageError(f"The signing key at {path} cannot be read: {error.strerror}.") from None
+        raise UsageError(
+            f"The signing key at {path} cannot be read: {error.strerror}.", "Name the key's file with --key."
+        ) from None
     try:
         return text.decode().strip()
     except UnicodeDecodeError:

@@ -321,6 +321,9 @@ class Query:
             return DamageError(f"The committed file {harmed} is missing.", _VERIFY)
         if harmed is not None:
             return DamageError(f"A committed file cannot be read: {line}.", _VERIFY)
+        if type(error) is duckdb.Error:
+            # Of no class of its own: what the reader of Parquet says of a spoiled footer or page.
+            return DamageError(f"A committed file cannot be read: {line}.", _VERIFY)
         if isinstance(error, (duckdb.IOException, duckdb.InternalException, duckdb.FatalException)):
             return OutsideError(f"The query could not be carried out: {line}.", "Try again, then run verify.")
         return UsageError(f"The query is wrong: {line}.", "Correct it and try again.")

@@ -19,6 +19,7 @@ from ledger.format.note import VerifierKey
 from ledger.format.proof import verify_proof
 
 FORMAT: Final = "decision-ledger-evidence/1"
+_REMEDY: Final = "Give a file that `decision-ledger evidence export` wrote."
 MAX_BUNDLE_BYTES: Final = 256 * 1024 * 1024
 
 
@@ -38,8 +39,8 @@ def verify_bundle(data: bytes, vkey: str) -> Proved:
         raise UsageError(f"The file has more than {MAX_BUNDLE_BYTES} bytes, too many for a bundle.")
     try:
         bundle = orjson.loads(data)
-        if bundle["format"] != FORMAT:
-            raise UsageError(f"The file is of format {bundle['format']!r}, not {FORMAT!r}.")
+        if not isinstance(bundle, dict) or bundle.get("format") != FORMAT:
+            raise UsageError(f"The file is no evidence bundle: it does not say {FORMAT!r}.", _REMEDY)
         if bundle["vkey"] != key.text or bundle["origin"] != key.name:
             raise DamageError(
                 f"The bundle is by {bundle['vkey']!r}, not by the key {key.text!r}.",
@@ -48,10 +49,13 @@ def verify_bundle(data: bytes, vkey: str) -> Proved:
         entries = [_checked_entry(entry, key) for entry in bundle["entries"]]
         events = [_checked_event(event, entries) for event in bundle["events"]]
     except orjson.JSONDecodeError:
-        raise UsageError("The file is not JSON, so it is no evidence bundle.") from None
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        raise UsageError("The file is not JSON, so it is no evidence bundle.", _REMEDY) from None
+    except KeyError as error:
+        raise DamageError(f"The bundle is malformed: {error} is missing.", "Ask for it again.") from None
+    except (TypeError, IndexError, AttributeError, ValueError):
         raise DamageError(
-            f"The bundle is malformed: {type(error).__name__} at {error}.", "Ask for it again."
+            "The bundle is malformed: what it holds is not of the kind that belongs there.",
+            "Ask for it again.",
         ) from None
     if not events:
         raise DamageError("The bundle holds no event, so it proves nothing.", "Ask for it again.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
+from urllib.parse import quote
 
 import orjson
 
@@ -27,7 +28,7 @@ def note_lag(store: Store, worker: str, now: datetime, lag: Mapping[OffsetKey, i
         }
         for key, behind in sorted(lag.items())
     ]
-    store.replace(f"{FOLDER}/{worker}.json", lambda _: orjson.dumps(rows))
+    store.replace(f"{FOLDER}/{quote(worker, safe='')}.json", lambda _: orjson.dumps(rows))
 
 
 def noted_lag(store: Store) -> list[dict[str, Any]]:

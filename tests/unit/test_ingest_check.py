@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,7 +55,7 @@ def test_a_rejected_line_and_what_the_intake_may_not_deliver_end_with_one(tmp_pa
     sample, intake = tmp_path / "s.jsonl", tmp_path / "i.toml"
     sample.write_text(json.dumps(OPA) + "\n{}\n")
     found = checked(sample, "--format", "opa", code=1)
-    assert found["rejected"] == [{"line": 1, "reason": "missing", "field": "event_id"}]
+    assert found["rejected"] == [{"line": 2, "reason": "missing", "field": "event_id"}]
     intake.write_text('[intake]\nsources = ["other/*"]\n')
     sample.write_text(json.dumps(OPA))
     (one,) = checked(sample, "--format", "opa", "--intake", str(intake), code=1)["rejected"]
@@ -119,3 +120,14 @@ def test_ingest_explains_its_first_event(tmp_path: Path) -> None:
     assert "The first event, read as opa:" in result.stderr
     assert "/decision_id" in result.stderr
     assert OPA["decision_id"] in result.stderr
+
+
+def test_a_sample_may_be_packed_and_lines_are_numbered_as_an_editor_does(tmp_path: Path) -> None:
+    event = {"event_id": "e", "kind": "task", "time": "2026-11-23T10:00:00Z", "source": "s"}
+    text = b"\n\n" + json.dumps(event).encode() + b"\n\nhello\n" + b"x" * 2_000_000 + b"\n"
+    packed = tmp_path / "sample.jsonl.gz"
+    packed.write_bytes(gzip.compress(text))
+    told = checked(packed, code=1)
+    assert (told["messages"], told["events"]) == (3, 1)
+    assert [one["line"] for one in told["rejected"]] == [5, 6]
+    assert told["rejected"][1]["reason"].startswith("too long: 2000000 bytes")

@@ -230,9 +230,10 @@ class FileReader:
         except json.JSONDecodeError as error:
             # Cut off at the line's end, so the value goes on below: it is not one a line.
             if error.pos >= len(error.doc) and self._head.strip() != line:
+                wanted = "'.[]'" if line.startswith(b"[") else "."
                 raise UsageError(
                     f"The file {self.path} is pretty-printed: its first line is no complete JSON value.",
-                    f"Convert it to one event a line, for example with: jq -c '.[]?' {self.path}",
+                    f"Convert it to one event a line, for example with: jq -c {wanted} {self.path}",
                 ) from None
         except (ValueError, RecursionError):
             return
