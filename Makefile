@@ -29,7 +29,7 @@ test: setup ## unit, property, fault and end-to-end tests, with a real Apache Ka
 
 coverage: setup ## the tests but the end-to-end ones, measured, with a floor
 	rm -f .coverage .coverage.*
-	$(PY) -m coverage run -m pytest $(PARALLEL) tests/unit tests/property tests/faults $(ARGS)
+	$(PY) -m coverage run -m pytest $(PARALLEL) tests/unit tests/property tests/bad_inputs tests/faults $(ARGS)
 	$(PY) -m coverage combine --quiet
 	$(PY) -m coverage report
 
