@@ -10,7 +10,7 @@ import structlog
 
 from ingest.sources import Source
 from ledger.errors import LedgerError
-from ledger.query.lag import note_lag
+from ledger.query.lag import forget_lag, note_lag
 from ledger.upkeep.compaction import Compaction
 from ledger.upkeep.keeping import Keeping
 from ledger.writer import Writer
@@ -55,7 +55,10 @@ class Maintenance:
         self._merge(MERGES_AT_END)
         self._keeping.finish()
         self._writer.keep_catalogue()
-        self._note_lag()
+        if self._source.finished and not any(self._source.lag().values()):
+            self._forget_lag()
+        else:
+            self._note_lag()
 
     def _merge(self, most: int) -> None:
         try:
@@ -65,6 +68,12 @@ class Maintenance:
         for path in self._compaction.damaged.keys() - self._reported:
             self._reported.add(path)
             log.warning("left out of compaction", error=str(self._compaction.damaged[path]))
+
+    def _forget_lag(self) -> None:
+        try:
+            forget_lag(self._writer.store, self._writer.name)
+        except LedgerError as error:
+            log.warning("lag could not be forgotten", error=str(error))
 
     def _note_lag(self) -> None:
         try:

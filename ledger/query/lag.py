@@ -28,7 +28,16 @@ def note_lag(store: Store, worker: str, now: datetime, lag: Mapping[OffsetKey, i
         }
         for key, behind in sorted(lag.items())
     ]
-    store.replace(f"{FOLDER}/{quote(worker, safe='')}.json", lambda _: orjson.dumps(rows))
+    store.replace(_place(worker), lambda _: orjson.dumps(rows))
+
+
+def forget_lag(store: Store, worker: str) -> None:
+    """A worker that read all there was leaves no word."""
+    store.delete(_place(worker))
+
+
+def _place(worker: str) -> str:
+    return f"{FOLDER}/{quote(worker, safe='')}.json"
 
 
 def noted_lag(store: Store) -> list[dict[str, Any]]:

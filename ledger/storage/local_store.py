@@ -126,12 +126,14 @@ class LocalStore:
                 self._tree.flush(folder)
 
     def delete(self, path: str) -> None:
-        """See `Store.delete`. A symbolic link is removed itself, not what it points to."""
-        parts = checked_path(path)
-        with explained("delete", path), self._tree.existing(parts[:-1]) as folder:
-            if folder is not None:
-                with suppress(FileNotFoundError):
-                    os.unlink(parts[-1], dir_fd=folder)
+        """See `Store.delete`; the lock that `replace` left goes too. A symbolic link is removed itself."""
+        if self._has_lock(path):
+            # The lock goes while it is held: who waits for it sees that, and takes the next one.
+            with self._locked(path):
+                self._unlink(path)
+                self._unlink(_lock_of(path))
+        else:
+            self._unlink(path)
 
     def list(self, prefix: str = "") -> Iterator[StoredFile]:
         """See `Store.list`. Lock files, temporary files and unfollowed links are listed too.
@@ -147,6 +149,18 @@ class LocalStore:
             if folder is not None and is_link(folder, parts[-1]):
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         return self.root.joinpath(*parts)
+
+    def _has_lock(self, path: str) -> bool:
+        checked_path(path)
+        with explained("delete", path), self._tree.existing(()) as root:
+            return root is not None and _present(root, _lock_of(path))
+
+    def _unlink(self, path: str) -> None:
+        parts = checked_path(path)
+        with explained("delete", path), self._tree.existing(parts[:-1]) as folder:
+            if folder is not None:
+                with suppress(FileNotFoundError):
+                    os.unlink(parts[-1], dir_fd=folder)
 
     def _listed(self, start: Parts) -> Iterator[StoredFile]:
         pending = [start]
@@ -181,7 +195,7 @@ class LocalStore:
     @contextmanager
     def _locked(self, path: str) -> Iterator[None]:
         """HeldRows the flock of `path`; the lock file lies in the root, for nested paths with %2F for /."""
-        name = path.replace("/", "%2F") + LOCK_SUFFIX
+        name = _lock_of(path)
         deadline = time.monotonic() + LOCK_WAIT_SECONDS
         with explained("lock", name):
             descriptor = self._try_lock(name)
@@ -231,6 +245,10 @@ def _temporary(folder: int, data: bytes) -> Iterator[tuple[int, str]]:
         # On failure this stays a left-over, which `list` shows.
         with suppress(OSError):
             os.unlink(name, dir_fd=folder)
+
+
+def _lock_of(path: str) -> str:
+    return path.replace("/", "%2F") + LOCK_SUFFIX
 
 
 def _present(folder: int, name: str) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
@@ -95,6 +96,8 @@ def row_findings(path: str, rows: Iterable[int], message: str) -> list[Finding]:
     return found
 
 
+MAX_LISTED: Final = 10
+"""Lines that one kind of what is no damage gets."""
 _MODES: Final = {"sample": "sampled", "since": "since the kept head"}
 
 
@@ -158,9 +161,20 @@ class Report:
             ],
         }
 
+    def _told(self) -> Iterator[Finding]:
+        """All damage, and of each kind of what is merely listed the first few."""
+        seen: Counter[str] = Counter()
+        for one in self.findings:
+            seen[one.kind] += one.severity == "listed"
+            if one.severity != "listed" or seen[one.kind] <= MAX_LISTED:
+                yield one
+
     def text(self) -> str:
         """One line per finding, then the answer."""
-        lines = [plain(f"{f.severity:7} {f.kind:10} {f.where}: {f.message}") for f in self.findings]
+        lines = [plain(f"{f.severity:7} {f.kind:10} {f.where}: {f.message}") for f in self._told()]
+        for kind, count in Counter(one.kind for one in self.listed).items():
+            if count > MAX_LISTED:
+                lines.append(f"listed  {kind:10} {count - MAX_LISTED:,} more; --json names all.")
         if not self.pinned:
             lines.append("not pinned: no key was given; this only shows that the ledger agrees with itself.")
         head = "no valid checkpoint" if self.head is None else f"{self.head.origin}, {self.head.size} entries"

@@ -22,6 +22,7 @@ from ledger.answer_formats import WRITERS
 from ledger.console import run, shared
 from ledger.query.engine import VIEWS
 from ledger.reader import Ledger
+from ledger.upkeep.compaction import Compaction
 from tests.making import Made, make_ledger, row, stretch
 
 Ask = Callable[..., tuple[int, str, str]]
@@ -188,3 +189,31 @@ def test_a_file_url_names_the_folder_that_it_spells(
         "ledger",
         "ledger.key",
     ]
+
+
+def test_a_run_that_read_all_leaves_no_word_of_its_lag_and_no_lock_of_it(
+    ask: Ask, made: Made, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text(
+        json.dumps({"event_id": "n", "kind": "task", "time": "2026-11-23T10:00:00Z", "source": "s"})
+    )
+    for _ in range(2):
+        assert ask("ingest", "file", str(file), "--key", str(made.key.path))[0] == 0
+    assert not list((made.folder / "cache" / "lag").glob("*"))
+    assert [one.name for one in made.folder.glob("*.lock")] == ["checkpoint.lock"]
+    code, out, _ = ask("ingest", "file", str(file), "--key", str(made.key.path))
+    assert (code, "(head 3)" in out) == (0, True)
+
+
+def test_many_files_within_their_grace_are_a_count(ask: Ask, made: Made) -> None:
+    writer = made.writer()
+    for n in range(3, 20):
+        writer.commit([stretch([row(n)], start=n)])
+    Compaction(writer, grace=600).run(fan_in=2)
+    code, out, _ = ask("verify")
+    assert code == 0
+    assert out.count("It is still there") == 10
+    assert "8 more; --json names all." in out
+    code, out, _ = ask("verify", "--json")
+    assert len(json.loads(out)["findings"]) == 18

@@ -406,3 +406,13 @@ def test_a_writer_that_is_killed_leaves_the_lock_free(tmp_path: Path) -> None:
     assert dead.returncode == 9
     assert (tmp_path / "checkpoint.lock").exists()
     assert LocalStore(tmp_path).replace("checkpoint", lambda present: b"1")
+
+
+def test_a_lock_goes_with_what_it_locked_and_leaves_others_alone(store: LocalStore) -> None:
+    store.replace("cache/a.json", lambda _: b"1")
+    store.replace("cache/b.json", lambda _: b"1")
+    store.delete("cache/a.json")
+    there = {file.path for file in store.list()}
+    assert {path for path in there if "cache" in path} == {"cache%2Fb.json.lock", "cache/b.json"}
+    store.delete("cache/a.json")
+    assert store.replace("cache/a.json", lambda data: b"2" if data is None else None)

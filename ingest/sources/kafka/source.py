@@ -45,6 +45,8 @@ class _Lease:
     next: int | None = None
     seen: float = 0.0
     """The monotonic second at which `high` was learned."""
+    gone: bool = False
+    """The topic was made again since: no more will come under this lease."""
 
 
 @dataclass(slots=True)
@@ -93,7 +95,7 @@ class KafkaSource:
                 self._settings.until_end
                 and self._assigned
                 and not self._queue
-                and self._at_end == set(self._leases)
+                and self._at_end == {number for number, one in self._leases.items() if not one.gone}
             )
 
     def poll(self, timeout: float) -> Polled:
@@ -152,7 +154,7 @@ class KafkaSource:
             return {
                 one.key: max(0, one.high - one.next)
                 for one in self._leases.values()
-                if one.high is not None and one.next is not None
+                if one.high is not None and one.next is not None and not one.gone
             }
 
     def ended(self) -> dict[OffsetKey, Ended]:
@@ -162,7 +164,7 @@ class KafkaSource:
             return {
                 one.key: Ended(one.next, now - one.seen)
                 for one in self._leases.values()
-                if one.high is not None and one.next is not None and one.next >= one.high
+                if one.high is not None and one.next is not None and one.next >= one.high and not one.gone
             }
 
     def close(self) -> None:
@@ -259,6 +261,9 @@ class KafkaSource:
             old = self._lease_of(key)
             if old is not None:
                 del self._leases[old]
+            for one in self._leases.values():
+                # The topic was made again. What came of the old one is in hand, and can be read nowhere else.
+                one.gone |= (one.key.topic, one.key.partition) == (key.topic, key.partition)
             credit = self._drop_queued()
         if credit:
             self._tell(Kind.CREDIT, {"bytes": credit})
