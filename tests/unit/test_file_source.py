@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import zstandard
+from structlog.testing import capture_logs
 
 from ingest.chunk import Chunk
 from ingest.decoded import Limits
@@ -562,8 +563,10 @@ def test_following_a_file_that_is_cut_and_written_anew(tmp_path: Path) -> None:
     source = follow(sealed, path)
     settle(sealed, source)
     write(path, b"b1\n")
-    for _ in range(5):
-        settle(sealed, source)
+    with capture_logs() as logs:
+        for _ in range(5):
+            settle(sealed, source)
+    assert [one["file"] for one in logs if "was cut" in one["event"]] == [str(path)]
     assert sealed.values == {OffsetKey(topic(b"a1")): [b"a1", b"a2"], OffsetKey(topic(b"b1")): [b"b1"]}
     source.close()
 

@@ -61,6 +61,8 @@ class FileReader:
         self.key: OffsetKey | None = None
         self.splitter: LineSplitter | None = None
         self.done = False
+        self.cut = False
+        """Whether the file was cut and is written anew, as `replaced` saw it."""
         self._place = place
         self._name = name
         self._message_bytes = message_bytes
@@ -118,7 +120,8 @@ class FileReader:
             now = os.stat(self.path)  # noqa: PTH116 - the same call as for the open file, to compare
         except OSError:
             return False
-        return (now.st_dev, now.st_ino) != self.id or now.st_size < self._blocks.raw_bytes
+        self.cut = (now.st_dev, now.st_ino) == self.id and now.st_size < self._blocks.raw_bytes
+        return self.cut or (now.st_dev, now.st_ino) != self.id
 
     def lines_left(self) -> int:
         """About how many lines the file still holds, judged by those read so far."""

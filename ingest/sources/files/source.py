@@ -15,6 +15,8 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from ingest.chunk import Chunk
 from ingest.decoded import Limits
 from ingest.sources import Ended, Polled
@@ -30,6 +32,9 @@ MAX_FOLLOWED_FILES: Final = 500
 """Each is held open."""
 LOOK_SECONDS: Final = 0.2
 """How often followed files are looked at, at most."""
+
+
+log = structlog.get_logger()
 
 
 class FileSource:
@@ -175,6 +180,11 @@ class FileSource:
             given = self._step(reader, 0.0)
             chunks += given
             if replaced and not given and reader in self._readers:
+                if reader.cut:
+                    log.warning(
+                        "a followed file was cut: lines that came after the last look are lost",
+                        file=reader.path,
+                    )
                 self._close(reader)
                 self._waiting.append(reader.path)
         return chunks
