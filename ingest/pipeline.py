@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -158,8 +158,8 @@ class Pipeline:
             if batch.stretches:
                 wait = max(0.0, min(wait, batch.since + self.pace.seconds - time.monotonic()))
             polled = self.source.poll(wait)
-            for chunk in polled.chunks:
-                self._gather(batch, chunk)
+            for stretch in self._stretches(polled.chunks):
+                self._gather(batch, stretch)
                 if self._is_full(batch):
                     self._complete(batch)
                     self._hand_over(batch)
@@ -189,9 +189,16 @@ class Pipeline:
         if batch.stretches and self._failure is None:
             self._hand_over(batch)
 
-    def _gather(self, batch: _Batch, chunk: Chunk) -> None:
-        if not batch.stretches:
-            batch.since = time.monotonic()
+    def _stretches(self, chunks: Sequence[Chunk]) -> Iterator[Stretch]:
+        """What chunks hold, decoded one after another; none has more messages than a batch."""
+        for chunk in chunks:
+            rest = self._decoded(chunk)
+            while len(rest.offsets) > self.pace.rows:
+                first, rest = rest.divide(self.pace.rows)
+                yield first
+            yield rest
+
+    def _decoded(self, chunk: Chunk) -> Stretch:
         own = Route(self.adapter, IntakeSettings(self.intake, self.limits))
         route = self.routes.get(chunk.key.topic, own)
         limits = route.settings.limits
@@ -199,11 +206,16 @@ class Pipeline:
         stretch = stretch_of(chunk, apply(decoded, route.settings.intake, limits), limits)
         if self.first_refused is None:
             self.first_refused = _first_refused(stretch)
+        return stretch
+
+    def _gather(self, batch: _Batch, stretch: Stretch) -> None:
+        if not batch.stretches:
+            batch.since = time.monotonic()
         batch.stretches.append(stretch)
-        self._gathered[chunk.key] = chunk.end
-        batch.epochs[chunk.key] = self._epochs.get(chunk.key, 0)
-        batch.rows += len(chunk.offsets)
-        batch.bytes += chunk.values.nbytes
+        self._gathered[stretch.key] = stretch.end
+        batch.epochs[stretch.key] = self._epochs.get(stretch.key, 0)
+        batch.rows += len(stretch.offsets)
+        batch.bytes += stretch.values.nbytes
 
     def _complete(self, batch: _Batch) -> None:
         """Say of each key at its end that it is: in its own stretch, else now and then in an empty one."""

@@ -28,6 +28,7 @@ from ledger.console import (
     shared,
     store_at,
     table_text,
+    told_of_interrupts,
     write_output,
     writer_of,
 )
@@ -217,7 +218,7 @@ def sql(
     Example: decision-ledger sql "SELECT decision, count(*) FROM decisions GROUP BY 1"
     """
     from ledger.answer_formats import WRITERS
-    from ledger.query.engine import QueryLimits
+    from ledger.query.engine import QueryLimits, Stop, stopped_by
 
     chosen = "json" if (as_json or shared.json) and format_ == "table" else format_
     if chosen not in WRITERS:
@@ -225,7 +226,9 @@ def sql(
     if chosen == "parquet" and output is None:
         raise UsageError("Parquet cannot be shown on a terminal.", "Name a file with -o FILE.")
     with open_ledger(ledger, vkey, QueryLimits(seconds=seconds)) as opened:
-        rows = opened.sql(query, at=at)
+        stop = Stop()
+        with told_of_interrupts(stop.now), stopped_by(stop):
+            rows = opened.sql(query, at=at)
     data = WRITERS[chosen](rows)
     if output is None:
         put_bytes(data)

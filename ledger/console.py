@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -327,3 +328,40 @@ def ended_by_signals(stop: Callable[[], object]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def told_of_interrupts(stop: Callable[[], object]) -> Iterator[None]:
+    """Ctrl-C calls `stop` from another thread at once: this one may be in the query engine, and hear nothing.
+
+    What runs then ends, and KeyboardInterrupt is raised.
+    """
+    import socket
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no signal comes here
+        return
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    told = threading.Event()
+
+    def listen() -> None:
+        while numbers := theirs.recv(64):
+            if signal.SIGINT in numbers:
+                told.set()
+                stop()
+
+    listener = threading.Thread(target=listen, name="interrupts", daemon=True)
+    before = signal.set_wakeup_fd(ours.fileno(), warn_on_full_buffer=False)
+    listener.start()
+    try:
+        yield
+    except LedgerError:
+        if told.is_set():
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        signal.set_wakeup_fd(before)
+        ours.close()
+        listener.join()
+        theirs.close()
