@@ -56,6 +56,8 @@ TEXTS = (
 )  # fmt: skip
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """What a terminal would act on; tabs and line ends are the program's own."""
+ANSWERED = ("show tables", "describe events")
+"""What the guard refuses in a query, and a person may ask: the views are named, and nothing else."""
 SLOW = 60
 TOKEN = "right-token-0123456789abcdef"
 
@@ -93,6 +95,8 @@ def _by_sql(folder: Path, tally: Tally) -> None:
     with Ledger.open(str(made.folder), remember=False) as ledger:
         for text in (*NOT_SELECT, *FILES_AND_CATALOGS, *FUNCTIONS):
             asked = text.format(secret=secret, out=out) if "{secret}" in text or "{out}" in text else text
+            if text in ANSWERED:
+                continue
             for form in around:
                 tally.counts["SQL"] += 1
                 try:

@@ -319,6 +319,8 @@ def test_the_dashboard_says_what_is_held_and_what_went(made: Made) -> None:
 
 def test_an_intake_applies_retention_by_itself_where_it_is_asked_to(made: Made) -> None:
     class Nothing:
+        finished = True
+
         def lag(self) -> dict[Any, int]:
             return {}
 

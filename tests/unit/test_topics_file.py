@@ -130,7 +130,7 @@ def test_messages_go_the_way_of_their_topic(tmp_path: Path) -> None:
             "settings of its own",
         ),
         ('[[kafka.topic]]\nname = "a"\nintake = { kind = ["x"] }\n', "no option kind"),
-        ('[[kafka.topic]]\nname = "a"\nlimits = { id_chars = 0 }\n', "no limit id_chars"),
+        ('[[kafka.topic]]\nname = "a"\nlimits = { id_chars = 0 }\n', "the limit id_chars is 0"),
         ('[[kafka.topic]]\nname = "a"\nwhat = 1\n', "kafka.topic.0.what"),
         ("[kafka", "not TOML"),
     ],
