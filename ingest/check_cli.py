@@ -99,14 +99,15 @@ def _read(file: str, limits: Limits) -> tuple[list[bytes], list[int], dict[int, 
 
 
 def _lines(value: dict[str, Any], origins: dict[str, str]) -> list[str]:
+    from ingest.decoded import in_words
+
     ignored = f", {value['ignored']} ignored" if value["ignored"] else ""
     text = [
         f"{value['messages']} messages gave {value['events']} events; "
         f"{len(value['rejected'])} rejected{ignored}."
     ]
     text += [
-        plain(f"  line {one['line']}: {one['reason']}" + (f" ({one['field']})" if one["field"] else ""))
-        for one in value["rejected"]
+        plain(f"  line {one['line']}: {in_words(one['reason'], one['field'])}") for one in value["rejected"]
     ]
     if value["events"]:
         text += ["", "Fields, filled of all events, and where the first one came from:"]
@@ -132,10 +133,6 @@ def _lines(value: dict[str, Any], origins: dict[str, str]) -> list[str]:
                 for one in value[what]
             ]
     return text
-
-
-def _blind(missing: list[str]) -> str:
-    return "blind: no " + ", no ".join(missing)
 
 
 def _counts(counts: dict[str, int]) -> str:

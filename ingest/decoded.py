@@ -12,6 +12,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 
+def in_words(reason: str, field: str | None) -> str:
+    """Why a message was refused, with the field that it was refused for."""
+    return f"{reason} ({field})" if field else reason
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds on what one message may hold; settings may lower or raise them."""

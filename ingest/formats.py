@@ -9,7 +9,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from ingest.adapters import adapter
-from ingest.decoded import Adapter, Decoded, HeaderAdapter, Headers, Limits, headers_of
+from ingest.decoded import Adapter, Decoded, HeaderAdapter, Headers, Limits, headers_of, in_words
 from ingest.defaults import FORMATS
 
 SAMPLE_MESSAGES: Final = 16
@@ -49,7 +49,7 @@ class SampledAdapter:
                 break
             message = values[verdict.message].as_buffer()
             if 0 < message.size <= SAMPLE_MESSAGE_BYTES:
-                self.first_reason = self.first_reason or _reason(verdict.reason, verdict.field)
+                self.first_reason = self.first_reason or in_words(verdict.reason, verdict.field)
                 self.refused.append(message.to_pybytes())
         return decoded
 
@@ -65,7 +65,3 @@ class SampledAdapter:
             (name for name, count in usable.items() if count * 2 > len(self.refused)),
             key=lambda name: -usable[name],
         )
-
-
-def _reason(reason: str, field: str | None) -> str:
-    return f"{reason} ({field})" if field else reason

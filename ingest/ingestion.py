@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 MAX_NAME_CHARS: Final = 200
-_NAME: Final = re.compile(r"\w(?:[\w .:@+/-]{0,198}[\w.:@+/-])?")
+_NAME: Final = re.compile(rf"\w(?:[\w .:@+/-]{{0,{MAX_NAME_CHARS - 2}}}[\w.:@+/-])?")
 
 FormatOption = Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")]
 IntakeOption = Annotated[

@@ -55,10 +55,7 @@ class Maintenance:
         self._merge(MERGES_AT_END)
         self._keeping.finish()
         self._writer.keep_catalogue()
-        if self._source.finished and not any(self._source.lag().values()):
-            self._forget_lag()
-        else:
-            self._note_lag()
+        self._note_lag()
 
     def _merge(self, most: int) -> None:
         try:
@@ -69,14 +66,12 @@ class Maintenance:
             self._reported.add(path)
             log.warning("left out of compaction", error=str(self._compaction.damaged[path]))
 
-    def _forget_lag(self) -> None:
-        try:
-            forget_lag(self._writer.store, self._writer.name)
-        except LedgerError as error:
-            log.warning("lag could not be forgotten", error=str(error))
-
     def _note_lag(self) -> None:
+        lag = self._source.lag()
         try:
-            note_lag(self._writer.store, self._writer.name, self._writer.clock(), self._source.lag())
+            if self._source.finished and not any(lag.values()):
+                forget_lag(self._writer.store, self._writer.name)
+            else:
+                note_lag(self._writer.store, self._writer.name, self._writer.clock(), lag)
         except LedgerError as error:
             log.warning("lag could not be noted", error=str(error))

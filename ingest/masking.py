@@ -77,20 +77,22 @@ _TYPE_AND_ID: Final = re.compile(
 """`secret:billing-db`, `token:issue`: a principal, resource or scope, though it begins like a secret."""
 _SECRET_ARN: Final = re.compile(r"arn:[a-z-]{1,20}:secretsmanager:[a-z0-9-]{1,30}:[0-9]{1,20}:\Z")
 """What `secret:` names after it is a secret's name, and opens nothing."""
+_TAKE_PASSWORD: Final = ("mysql", "mysqldump", "mysqladmin", "mariadb")
+"""Programs that take a password behind `-p`."""
+_USER_OPTIONS: Final = ("-u", "--user", "-U", "--proxy-user")
+"""Where curl takes `user:password`."""
 _SESSION_COOKIE: Final = re.compile(
     r"(?i)(?P<key>sess(?:ion)?id|\bconnect\.sid)(?P<sep> ?= ?)(?!\[masked\])[^\s;,&\"'\\]+"
 )
 """`PHPSESSID=…`, `JSESSIONID=…`, `sessionid=…`; `session_id` names a session and opens nothing."""
 _USER_OPTION: Final = re.compile(
-    r"(?i)(?P<before>\bcurl\b[^\r\n|;]{0,200}?\s(?:-u|--user|--proxy-user)[ =]?"
+    rf"(?i)(?P<before>\bcurl\b[^\r\n|;]{{0,200}}?\s(?:{'|'.join(_USER_OPTIONS)})[ =]?"
     r"(?P<quote>\\?[\"'])?[^\s:\"'\\]{1,100}:)(?!\[masked\])(?(quote)[^\"'\\\r\n]+|[^\s\"'\\]+)"
 )
 _PASSWORD_OPTION: Final = re.compile(
-    r"(?P<before>\b(?:mysql|mysqldump|mysqladmin|mariadb)\b[^\r\n|;]{0,200}?\s-p(?P<quote>\\?[\"'])?)"
+    rf"(?P<before>\b(?:{'|'.join(_TAKE_PASSWORD)})\b[^\r\n|;]{{0,200}}?\s-p(?P<quote>\\?[\"'])?)"
     r"(?!\[masked\])(?(quote)[^\"'\\\r\n]+|[^\s\"'\\]+)"
 )
-_TAKE_PASSWORD: Final = frozenset({"mysql", "mysqldump", "mysqladmin", "mariadb"})
-_USER_OPTIONS: Final = ("-u", "--user", "-U", "--proxy-user")
 _USERINFO: Final = re.compile(r"(://[^\s/?#:@\"]*):([^\s/?#@\"]+)@")
 _PEM: Final = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"

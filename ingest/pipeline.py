@@ -20,7 +20,7 @@ import structlog
 
 from ingest.authority import Intake, apply
 from ingest.chunk import Chunk
-from ingest.decoded import Adapter, Limits
+from ingest.decoded import Adapter, Limits, in_words
 from ingest.defaults import BATCH_ROWS, BATCH_SECONDS
 from ingest.intakes import IntakeSettings
 from ingest.routes import Route
@@ -309,4 +309,4 @@ def _first_refused(stretch: Stretch) -> str | None:
     if not len(refused):
         return None
     aside = stretch.aside[int(refused[0])]
-    return f"{aside.reason} ({aside.field})" if aside.field else aside.reason
+    return in_words(aside.reason, aside.field)

@@ -163,11 +163,9 @@ def _key_id(given_ledger: str | None) -> str | None:
 
 def local_folder(url: str) -> Path | None:
     """The folder of a local ledger, or None for a remote one."""
-    if url.startswith("file://"):
-        from ledger.storage.stores import folder_of
+    from ledger.storage import stores
 
-        return folder_of(url)
-    return None if "://" in url else Path(url)
+    return stores.local_folder(url)
 
 
 def person(by: str | None) -> str:

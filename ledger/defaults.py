@@ -7,9 +7,10 @@ from typing import Final
 MAX_TRACE_EVENTS: Final = 20_000
 """Events of one page of a trace."""
 QUERY_SECONDS: Final = 60.0
+"""How long one query may take."""
 MAX_QUERY_SECONDS: Final = 86_400.0
 MAX_AGE_SECONDS: Final = 10 * 365 * 86_400.0
-"""How long one query may take."""
+"""Of left-overs, as far as one may ask."""
 LEFT_OVER_SECONDS: Final = 3_600.0
 """Left-overs that are younger may belong to a commit in flight."""
 GRACE_SECONDS: Final = 60

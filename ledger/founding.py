@@ -15,8 +15,8 @@ from typing import Final
 
 from ledger.errors import LedgerError, OutsideError, UsageError
 from ledger.format.manifest import Init, parse_entry
-from ledger.format.tiles import decode_bundle, entries_path
-from ledger.log.commit_log import Log
+from ledger.format.tiles import decode_bundle
+from ledger.log.commit_log import Log, first_bundle
 from ledger.log.protocol import CHECKPOINT
 from ledger.log.retention_classes import Classes
 from ledger.log.signing import SigningKey, create_key, is_there, sync_folder
@@ -104,11 +104,8 @@ def _make_key(path: Path, origin: str) -> None:
 
 
 def _first_entry(store: Store) -> bytes | None:
-    for path in (entries_path(0), entries_path(0, 1)):
-        data = store.read(path)
-        if data is not None:
-            return decode_bundle(data)[0]
-    return None
+    data = first_bundle(store)
+    return None if data is None else decode_bundle(data)[0]
 
 
 def _holds_other_files(folder: Path) -> bool:

@@ -248,7 +248,9 @@ class Writer:
         # By the ledger's clock, which this entry may move: ours may have been set back since.
         now = max(self.clock(), self.state.clock, *([] if before is None else [parse_instant(before)]))
         due = [path for path, removed in self._doomed.items() if early or removed.deadline <= now]
+        by_folder: dict[str, list[str]] = {}
         for path in due:
+            by_folder.setdefault(path.rpartition("/")[0], []).append(path)
             self.undeleted.pop(path, None)
             try:
                 self.store.delete(path)
@@ -256,8 +258,7 @@ class Writer:
                 # What is to be sealed does not wait for it: it is tried again with each entry, and by `gc`.
                 self.undeleted[path] = error.message
         # Durable before the entry: else a power cut brings back a file whose grace that entry ends.
-        for folder in {path.rpartition("/")[0] for path in due}:
-            within = [path for path in due if path.rpartition("/")[0] == folder]
+        for within in by_folder.values():
             try:
                 self.store.sync(within[0])
             except LedgerError as error:
@@ -279,7 +280,7 @@ class Writer:
                     try:
                         again = find_fresh(batch, self.seen, self._sealed_content)
                     except DamageError:
-                        if not (newer := self.log.refresh()):  # as in `_fold`
+                        if not (newer := self.log.refresh()):  # as in `_until_read`
                             raise
                         self._fold(newer)
                         continue
@@ -387,13 +388,7 @@ class Writer:
         """Take up what the log says: which events are to be remembered, which files may still have to go."""
         if self._remember:
             size = self._recall()
-            while True:
-                try:
-                    self._fold_segments(self._newer_than(size))
-                    break
-                except DamageError:
-                    if not self.log.refresh():  # as in `_fold`
-                        raise
+            self._until_read(lambda: self._fold_segments(self._newer_than(size)), lambda _: None)
         # Whoever appends an entry has deleted all whose grace was over by then: only later ones can be there.
         oldest = parse_instant(self.state.times[-1]) - _SWEPT_MARGIN
         self._doomed = {path: gone for path, gone in self.state.removed.items() if gone.deadline >= oldest}
@@ -424,14 +419,20 @@ class Writer:
         """Remember the events that others sealed."""
         # Kept until all are folded in: where a segment cannot be read now, the next refresh tries again.
         self._unfolded += entries
+        self._until_read(self._fold_all, self._unfolded.extend)
+
+    def _until_read(self, read: Callable[[], None], take: Callable[[list[Entry]], None]) -> None:
+        """Have committed files read, again with the newer entries taken where there are some.
+
+        Files that were live may have been merged away meanwhile, by a writer that leaves no grace.
+        """
         while True:
             try:
-                return self._fold_all()
+                return read()
             except DamageError:
-                # Files that were live may have been merged away since, by a writer that leaves no grace.
                 if not (newer := self.log.refresh()):
                     raise
-                self._unfolded += newer
+                take(newer)
 
     def _fold_all(self) -> None:
         self._watch_removed(self._unfolded)

@@ -21,6 +21,7 @@ import obstore
 from obstore.exceptions import BaseError
 
 from ledger.errors import OutsideError, UsageError
+from ledger.storage.local_store import LocalStore
 from ledger.storage.s3_address import bucket_and_prefix
 from ledger.storage.s3_client import s3_client
 from ledger.storage.stores import open_store
@@ -59,8 +60,7 @@ class FolderOfHeads:
 
     def held(self) -> Iterator[tuple[str, bytes]]:
         """See `Place.held`."""
-        local = self._store.local_path("heads")
-        if local is not None and not local.parent.is_dir():
+        if isinstance(self._store, LocalStore) and not self._store.root.is_dir():
             raise UsageError(
                 f"There is no folder {self.url}.", "Name the place that heads were published to."
             )

@@ -35,7 +35,8 @@ MAX_SIGNATURES = 100
 """The format asks for at least 16; a hundred post-quantum ones still fit MAX_NOTE_BYTES."""
 MAX_KEY_TEXT_CHARACTERS = 10_000
 
-_PRIVATE = "PRIVATE+KEY+"
+PRIVATE_KEY_START = "PRIVATE+KEY+"
+"""What the text of a private key begins with."""
 _SIGNATURE_START = "— "
 _HEX_ID = re.compile(r"[0-9a-f]{8}")
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
@@ -184,9 +185,9 @@ class SignerKey(Signer):
 
         UsageError when it does not hold; its message never repeats the text.
         """
-        if not text.startswith(_PRIVATE):
-            raise UsageError(f"A private key's text starts with {_PRIVATE!r}.", _KEY_REMEDY)
-        name, stated, material = _split_key_text(text.removeprefix(_PRIVATE), "private key")
+        if not text.startswith(PRIVATE_KEY_START):
+            raise UsageError(f"A private key's text starts with {PRIVATE_KEY_START!r}.", _KEY_REMEDY)
+        name, stated, material = _split_key_text(text.removeprefix(PRIVATE_KEY_START), "private key")
         if material[0] != ED25519:
             raise UsageError("Only Ed25519 keys (type 0x01) can sign.", "Generate an Ed25519 key.")
         key = cls(name, material[1:])
@@ -197,7 +198,7 @@ class SignerKey(Signer):
     def to_text(self) -> str:
         """The private text form: a secret."""
         material = base64.b64encode(bytes([ED25519]) + self.seed).decode()
-        return f"{_PRIVATE}{self.name}+{self.verifier.key_id.hex()}+{material}"
+        return f"{PRIVATE_KEY_START}{self.name}+{self.verifier.key_id.hex()}+{material}"
 
     @property
     def verifier(self) -> VerifierKey:

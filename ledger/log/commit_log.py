@@ -307,9 +307,15 @@ def replay(
     return state, tree
 
 
+def first_bundle(store: Store) -> bytes | None:
+    """A bundle that begins with entry 0, or None where no ledger was begun."""
+    whole = store.read(entries_path(0))
+    return store.read(entries_path(0, 1)) if whole is None else whole
+
+
 def check_there(store: Store) -> None:
     """Raises NotALedger where nothing of a ledger is there, not even its first entry."""
-    if all(store.read(path) is None for path in (CHECKPOINT, entries_path(0), entries_path(0, 1))):
+    if store.read(CHECKPOINT) is None and first_bundle(store) is None:
         raise NotALedger(
             f"There is no ledger at {store.url}.", "Make one with `decision-ledger init --origin NAME`."
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ledger.errors import DamageError, OutsideError, UsageError
 from ledger.format.checkpoint import Checkpoint, open_checkpoint
-from ledger.format.note import SignedNote, Signer, SignerKey, VerifierKey
+from ledger.format.note import PRIVATE_KEY_START, SignedNote, Signer, SignerKey, VerifierKey
 from ledger.log.protected_key import is_protected, open_protected, protect
 from ledger.log.signing_program import is_program, signing_program
 from ledger.storage.local_store import LocalStore
@@ -269,7 +269,8 @@ def _read_key(path: Path) -> str:
             fcntl.flock(file, fcntl.LOCK_SH)
             text = file.read(MAX_KEY_BYTES)
             # What is no key may be anybody's file.
-            if text.startswith((b"PRIVATE+KEY+", b"{")) or is_program(text.decode("utf-8", "replace")):
+            told = text.decode("utf-8", "replace").strip()
+            if told.startswith(PRIVATE_KEY_START) or is_protected(told) or is_program(told):
                 _keep_private(path, file.fileno())
     except FileNotFoundError:
         raise UsageError(

@@ -319,10 +319,8 @@ class Query:
         if harmed is not None and isinstance(error, duckdb.PermissionException):
             # A path that is not there is tried as a folder, which the settings forbid.
             return DamageError(f"The committed file {harmed} is missing.", _VERIFY)
-        if harmed is not None:
-            return DamageError(f"A committed file cannot be read: {line}.", _VERIFY)
-        if type(error) is duckdb.Error:
-            # Of no class of its own: what the reader of Parquet says of a spoiled footer or page.
+        # An error of no class of its own is what the reader of Parquet says of a spoiled footer or page.
+        if harmed is not None or type(error) is duckdb.Error:
             return DamageError(f"A committed file cannot be read: {line}.", _VERIFY)
         if isinstance(error, (duckdb.IOException, duckdb.InternalException, duckdb.FatalException)):
             return OutsideError(f"The query could not be carried out: {line}.", "Try again, then run verify.")

@@ -194,7 +194,7 @@ class LocalStore:
 
     @contextmanager
     def _locked(self, path: str) -> Iterator[None]:
-        """HeldRows the flock of `path`; the lock file lies in the root, for nested paths with %2F for /."""
+        """Holds the flock of `path`; the lock file lies in the root, for nested paths with %2F for /."""
         name = _lock_of(path)
         deadline = time.monotonic() + LOCK_WAIT_SECONDS
         with explained("lock", name):

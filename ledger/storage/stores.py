@@ -35,12 +35,18 @@ def open_store(url: str) -> Store:
 
         return ObjectStore(url)
     if scheme == "file":
-        return LocalStore(folder_of(url))
+        return LocalStore(_folder(url))
     raise UsageError(f"No store serves {scheme}:// addresses.", _ACCEPTED)
 
 
-def folder_of(url: str) -> Path:
-    """The folder that a `file://` URL names. Raises UsageError."""
+def local_folder(url: str) -> Path | None:
+    """The folder of a path or a `file://` URL; None for an address of another scheme. Raises UsageError."""
+    if url.startswith("file://"):
+        return _folder(url)
+    return None if "://" in url else Path(url)
+
+
+def _folder(url: str) -> Path:
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
         raise UsageError(f"{url!r} names a folder on another machine.", _ACCEPTED)

@@ -23,10 +23,12 @@ def gc(writer: Writer, *, age: timedelta = LEFT_OVER_AGE) -> tuple[list[str], li
     Left-overs younger than `age` may belong to a commit in flight and are spared; even if one is
     taken, the entry fences the writer that made it.
     """
-    there = {file.path for file in _files(writer.store)}
+    files = list(_files(writer.store))
+    there = {file.path for file in files}
     swept = [path for path in writer.sweep() if path in there]
     now = writer.clock()
-    left = [file.path for file in _left_overs(writer) if _older(file, now, age)]
+    writer.refresh()
+    left = [file.path for file in files if not writer.state.named(file.path) and _older(file, now, age)]
     taken: list[str] = []
     for at in range(0, len(left), MAX_GC_PATHS):
         paths = left[at : at + MAX_GC_PATHS]
@@ -50,11 +52,6 @@ def gc(writer: Writer, *, age: timedelta = LEFT_OVER_AGE) -> tuple[list[str], li
             (taken if gone is None else swept).append(path)
             writer.undeleted.pop(path, None)
     return taken, swept
-
-
-def _left_overs(writer: Writer) -> list[StoredFile]:
-    writer.refresh()
-    return [file for file in _files(writer.store) if not writer.state.named(file.path)]
 
 
 def _files(store: Store) -> Iterable[StoredFile]:

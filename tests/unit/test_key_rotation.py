@@ -157,3 +157,19 @@ def test_a_key_is_there_for_good_before_anything_can_name_it(tmp_path: Path) -> 
         signer = create_key(folder / "ledger.key", ORIGIN)
     disk.after(len(disk.calls), random.Random(0), 0.0).put(tmp_path / "after")
     assert SigningKey(tmp_path / "after" / "ledger.key").signer == signer
+
+
+@pytest.mark.parametrize("before", ["", "\n", "  "])
+def test_a_key_that_begins_with_blanks_is_closed_too_and_another_file_is_left(
+    made: Made, before: str
+) -> None:
+    made.key.path.write_text(before + made.key.path.read_text())
+    made.key.path.chmod(0o644)
+    SigningKey(made.key.path)
+    assert made.key.path.stat().st_mode & 0o777 == 0o600
+    other = made.key.path.with_name("diary.txt")
+    other.write_text("dear diary\n")
+    other.chmod(0o644)
+    with pytest.raises(UsageError, match="holds no signing key"):
+        SigningKey(other)
+    assert other.stat().st_mode & 0o777 == 0o644

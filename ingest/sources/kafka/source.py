@@ -95,7 +95,7 @@ class KafkaSource:
                 self._settings.until_end
                 and self._assigned
                 and not self._queue
-                and self._at_end == {number for number, one in self._leases.items() if not one.gone}
+                and self._at_end == set(self._standing())
             )
 
     def poll(self, timeout: float) -> Polled:
@@ -153,8 +153,8 @@ class KafkaSource:
         with self._changed:
             return {
                 one.key: max(0, one.high - one.next)
-                for one in self._leases.values()
-                if one.high is not None and one.next is not None and not one.gone
+                for one in self._standing().values()
+                if one.high is not None and one.next is not None
             }
 
     def ended(self) -> dict[OffsetKey, Ended]:
@@ -163,8 +163,8 @@ class KafkaSource:
         with self._changed:
             return {
                 one.key: Ended(one.next, now - one.seen)
-                for one in self._leases.values()
-                if one.high is not None and one.next is not None and one.next >= one.high and not one.gone
+                for one in self._standing().values()
+                if one.high is not None and one.next is not None and one.next >= one.high
             }
 
     def close(self) -> None:
@@ -274,6 +274,10 @@ class KafkaSource:
             with self._changed:
                 if rewinds == self._rewinds:
                     return offset, self._new_lease(key, offset)
+
+    def _standing(self) -> dict[int, _Lease]:
+        """The leases under which more may come."""
+        return {number: one for number, one in self._leases.items() if not one.gone}
 
     def _new_lease(self, key: OffsetKey, start: int | None) -> int:
         self._last_lease += 1

@@ -25,7 +25,7 @@ from ledger.storage.disk_errors import meaning_of
 from ledger.storage.s3_address import bucket_and_prefix
 from ledger.storage.s3_client import s3_client
 from ledger.storage.s3_errors import read_failure
-from ledger.storage.stores import folder_of
+from ledger.storage.stores import local_folder
 
 LIST_CHUNK_OBJECTS: Final = 1000
 STREAM_BYTES: Final = 4 * 1024 * 1024
@@ -91,8 +91,8 @@ def place_at(url: str, settings: Mapping[str, Any] | None = None) -> Place:
         return _Bucket(url, s3_client(bucket, prefix, endpoint=endpoint, config=own))
     if settings:
         raise UsageError(f"{url} is a folder, which has no settings.", "Leave out --client-config.")
-    folder = folder_of(url) if url.startswith("file://") else Path(url)
-    if not folder.is_dir():
+    folder = local_folder(url)
+    if folder is None or not folder.is_dir():
         raise UsageError(f"There is no folder {url}.", "Give s3://bucket/prefix or a folder.")
     return _Folder(url, folder)
 
