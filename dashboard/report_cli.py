@@ -80,7 +80,7 @@ def report_verify(
     """
     from dashboard.report.checking import check_by_key, check_by_ledger
     from ledger.errors import UsageError
-    from ledger.log.pins import read_vkey
+    from ledger.log.named_keys import read_vkey
     from ledger.reader import Ledger
     from ledger.storage.stores import open_store
     from ledger.verify.folder import LEDGER_JSON

@@ -45,6 +45,7 @@ from ledger.errors import LedgerError, UsageError
 from ledger.evidence_cli import evidence_app
 from ledger.format.plain_text import plain
 from ledger.key_cli import key_app
+from ledger.pin_cli import pin_app
 from ledger.retention_cli import hold_app, retention_app
 from ledger.schema_cli import schema
 from ledger.witness_cli import witness_app
@@ -65,6 +66,7 @@ def register(program: typer.Typer) -> None:
         ("doctor", doctor), ("schema", schema),
     ):  # fmt: skip
         program.command(name)(command)
+    program.add_typer(pin_app, name="pin")
     program.add_typer(evidence_app, name="evidence")
     program.add_typer(config_app, name="config")
     program.add_typer(retention_app, name="retention")
@@ -135,16 +137,19 @@ def status(
 
     Example: decision-ledger status --gaps
     """
+    from ledger.log.named_keys import NamedKeys
+
     with open_ledger(ledger, vkey) as opened:
         value = opened.status(at)
         value["lag"] = opened.lag()
         value["witnessed"] = _witnessed(opened)
+        value["key_name"] = NamedKeys().name_of([opened.pinned] if opened.pinned is not None else [])
         if gaps:
             value["gaps"] = context.find_root().obj.gaps(opened, at)
             value["lost"] = opened.lost(at)
     lines = [
         f"ledger        {value['ledger']}",
-        f"origin        {value['origin']}",
+        f"origin        {value['origin']}" + (f" (pinned: {value['key_name']})" if value["key_name"] else ""),
         f"head          {value['head']['size']} entries, root {value['head']['root']}",
         f"last commit   {value['last_commit']}",
         f"events        {value['events']:,} in {value['segments']:,} segments, "
@@ -314,7 +319,8 @@ def verify_command(
 
     Example: decision-ledger verify --vkey example.org/prod+1a2b3c4d+AY… --save-head last.head
     """
-    from ledger.log.pins import Pins, read_vkey
+    from ledger.log.named_keys import NamedKeys, read_vkey
+    from ledger.log.pins import Pins
     from ledger.storage.stores import open_store
     from ledger.verify.verification import verify
 
@@ -344,8 +350,10 @@ def verify_command(
     if report.ok and report.head is not None and report.head_note is not None:
         pins.keep_head(report.head_note, report.head)
     value = report.to_json()
+    named = NamedKeys().name_of([pinned] if pinned is not None else [])
     value["pinned"] = pinned is not None and not warning
-    answer(value, report.text(), as_json)
+    value["key_name"] = named
+    answer(value, f"{f'pinned: {named}' if named else ''}\n{report.text()}".lstrip("\n"), as_json)
     if not report.ok:
         raise typer.Exit(1)
 
@@ -418,7 +426,7 @@ def _trusted(
     url: str, pins: Pins, vkey: str | None, key: Path | None
 ) -> tuple[VerifierKey | None, list[Checkpoint], str | None]:
     """The key to verify under, the heads that this user and the signing key remember, and a warning."""
-    from ledger.log.pins import read_vkey
+    from ledger.log.named_keys import read_vkey
     from ledger.log.signing import SigningKey, find_key
 
     folder = local_folder(url)

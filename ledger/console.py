@@ -53,7 +53,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable outpu
 AtOption = Annotated[int | None, typer.Option("--at", help="Read the ledger as of this many entries.", min=1)]
 VkeyOption = Annotated[
     str | None,
-    typer.Option("--vkey", help="The ledger's verifier key, from elsewhere: its text, or a file with it."),
+    typer.Option(
+        "--vkey",
+        help="The ledger's verifier key: text, file, https:// or `pin` name.",
+    ),
 ]
 KeyOption = Annotated[
     Path | None,

@@ -51,7 +51,11 @@ def evidence_export(
 def evidence_verify(
     file: Annotated[Path, typer.Argument(help="An evidence bundle.")],
     vkey: Annotated[
-        str, typer.Option("--vkey", help="The ledger's verifier key, from elsewhere: its text, or a file.")
+        str,
+        typer.Option(
+            "--vkey",
+            help="The ledger's verifier key: text, file, https:// or `pin` name.",
+        ),
     ],
     as_json: JsonOption = False,
 ) -> None:
@@ -59,19 +63,29 @@ def evidence_verify(
 
     Example: decision-ledger evidence verify bundle.json --vkey example.org/prod+1a2b3c4d+AY…
     """
-    from ledger.log.pins import read_vkey
+    from ledger.log.named_keys import NamedKeys, read_vkey
     from ledger.query import evidence
 
     if not file.is_file():
         raise UsageError(f"There is no file {file}.", "Name an evidence bundle.")
-    proved = evidence.verify_bundle(file.read_bytes(), read_vkey(vkey).text)
+    key = read_vkey(vkey)
+    proved, named = evidence.verify_bundle(file.read_bytes(), key.text), NamedKeys().name_of([key])
     sizes = [checkpoint.size for checkpoint in proved.checkpoints]
-    lines = [f"{len(proved.events)} event(s) of {proved.origin} are proved, at checkpoint size {max(sizes)}:"]
+    lines = [
+        f"{len(proved.events)} event(s) of {proved.origin} are proved, at checkpoint size {max(sizes)}"
+        f"{f', under the key {named}' if named else ''}:"
+    ]
     for event in proved.events:
         name = f"{event.get('source', '')}#{event.get('event_id', '')}"
         what = [str(event[field]) for field in ("kind", "decision", "action", "resource") if field in event]
         lines.append("  " + plain(" ".join([str(event.get("time", "")), name, *what])))
-    value = {"ok": True, "origin": proved.origin, "checkpoint_sizes": sizes, "events": proved.events}
+    value = {
+        "ok": True,
+        "origin": proved.origin,
+        "key_name": named,
+        "checkpoint_sizes": sizes,
+        "events": proved.events,
+    }
     answer(value, "\n".join(lines), as_json)
 
 

@@ -19,7 +19,8 @@ from ledger.format.note import VerifierKey
 from ledger.format.state import LiveFile, LogState
 from ledger.log.catalogue_due import catalogue_path
 from ledger.log.commit_log import SealedLog, open_log
-from ledger.log.pins import Pins, read_vkey
+from ledger.log.named_keys import read_vkey
+from ledger.log.pins import Pins
 from ledger.query.lag import noted_lag
 from ledger.storage.copied_files import LocalFiles
 from ledger.storage.store import Store
@@ -56,7 +57,7 @@ class Ledger:
         self.store = store
         self.sealed = sealed
         self.limits = limits
-        self._pinned = pinned
+        self.pinned = pinned
         self._pins = pins
         self._files = LocalFiles(store)
         self._tenants = tenants
@@ -92,7 +93,7 @@ class Ledger:
 
     def for_tenants(self, tenants: frozenset[str] | None) -> Ledger:
         """The same ledger at the same checkpoint, opened for `tenants` (None: all) and closed apart."""
-        return Ledger(self.store, self.sealed, self._pinned, self.limits, self._pins, tenants=tenants)
+        return Ledger(self.store, self.sealed, self.pinned, self.limits, self._pins, tenants=tenants)
 
     @property
     def state(self) -> LogState:
@@ -109,7 +110,7 @@ class Ledger:
 
         Raises DamageError where the log that was read before is not a prefix of the new one.
         """
-        newer = open_log(self.store, pinned=self._pinned, kept=_catalogue_of(self._pins))
+        newer = open_log(self.store, pinned=self.pinned, kept=_catalogue_of(self._pins))
         if newer.head.size < self.size or newer.tree.root(self.size) != self.sealed.head.root:
             raise DamageError(
                 f"The ledger is no extension of the {self.size} entries that were read before.",
@@ -160,7 +161,7 @@ class Ledger:
         """Check everything that is sealed; see `ledger.verify.verify`."""
         from ledger.verify.verification import verify  # noqa: PLC0415 - readers that never verify need not load it
 
-        return verify(self.store, vkey=self._pinned, **options)
+        return verify(self.store, vkey=self.pinned, **options)
 
     def evidence(self, *ids: str, at: int | None = None) -> bytes:
         """An evidence bundle for events, each given as `<source>#<event_id>` or a bare event_id."""

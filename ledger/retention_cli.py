@@ -105,6 +105,9 @@ def hold_add(
     actor: Annotated[str | None, typer.Option("--actor", help="Only what may be of this actor.")] = None,
     since: Annotated[str | None, typer.Option("--from", help="Only events from this time on.")] = None,
     until: Annotated[str | None, typer.Option("--to", help="Only events before this time.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="Keep all that the ledger holds, now and later.")
+    ] = False,
     ledger: LedgerOption = None,
     key: KeyOption = None,
     as_json: JsonOption = False,
@@ -115,6 +118,12 @@ def hold_add(
     """
     from ledger.format.manifest import HoldMatch, HoldPlaced, InvalidEntry, instant
 
+    narrowed = any(one is not None for one in (class_, trace, actor, since, until))
+    if narrowed == everything:
+        raise UsageError(
+            "A hold says what it keeps." if not narrowed else "A hold on everything has no conditions.",
+            "Give --class, --trace, --actor, --from or --to, or --everything alone.",
+        )
     writer = writer_of(ledger, key, "hold")
     start, end = _time(since, "--from"), _time(until, "--to")
     if class_ is not None and class_ not in writer.classes():

@@ -15,7 +15,7 @@ def _():
     import marimo as mo
 
     from ledger.errors import LedgerError
-    from ledger.log.pins import read_vkey
+    from ledger.log.named_keys import read_vkey
     from ledger.query.evidence_bundle import verify_bundle
 
     return LedgerError, Path, mo, read_vkey, verify_bundle

@@ -17,29 +17,6 @@ from ledger.format.note import SignedNote, VerifierKey
 from ledger.storage.local_store import LocalStore
 from ledger.storage.user_folders import config_folder
 
-MAX_KEY_FILE_BYTES = 4_096
-
-
-def read_vkey(given: str) -> VerifierKey:
-    """A verifier key: its text, the file that holds it, or `@` and that file.
-
-    Raises:
-        UsageError: it is neither.
-    """
-    path = Path(given.removeprefix("@"))
-    if not given.startswith("@"):
-        try:
-            return VerifierKey.from_text(given)
-        except UsageError:
-            if not path.is_file():
-                raise
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_KEY_FILE_BYTES).decode().strip()
-    except (OSError, UnicodeDecodeError):
-        raise UsageError(f"No verifier key can be read from {path}.", "Correct --vkey.") from None
-    return VerifierKey.from_text(text)
-
 
 class Pins:
     """This user's pin and last head for the ledger at `url`."""

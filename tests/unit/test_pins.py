@@ -11,7 +11,8 @@ import pytest
 import decision_ledger
 from ledger.console import run
 from ledger.errors import DamageError, UsageError
-from ledger.log.pins import Pins, read_vkey
+from ledger.log.named_keys import read_vkey
+from ledger.log.pins import Pins
 from ledger.reader import Ledger
 from tests.making import Made, make_ledger, row, stretch
 

@@ -279,7 +279,7 @@ def test_the_commands(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
         "hold", "add", "--class", "nope", "--by", "x", "--reason", "x", *signed, code=2
     )
     assert "no time" in said("hold", "add", "--from", "soon", "--by", "x", "--reason", "x", *signed, code=2)
-    assert "control" in said("hold", "add", "--by", "x", "--reason", "a\nb", *signed, code=2)
+    assert "control" in said("hold", "add", "--everything", "--by", "x", "--reason", "a\nb", *signed, code=2)
     assert "ends before" in said(
         "hold",
         "add",
