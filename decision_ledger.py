@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shlex
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+
+# Until all is loaded, Ctrl-C ends the program at once and without a traceback, as it ends any other.
+_QUIET = (
+    threading.current_thread() is threading.main_thread()
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+)
+if _QUIET:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import typer
 
@@ -29,6 +40,7 @@ from ledger.console import (
     LedgerOption,
     VerboseOption,
     answer,
+    called_as,
     configure_logs,
     put,
     run,
@@ -37,6 +49,8 @@ from ledger.console import (
 from ledger.errors import UsageError
 from ledger.format.plain_text import plain_lines
 
+if _QUIET:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 if TYPE_CHECKING:
     from ingest.pipeline import Totals
     from ledger.reader import Ledger
@@ -48,7 +62,6 @@ DENIES = "SELECT reason, count(*) AS denies FROM decisions GROUP BY 1 ORDER BY 2
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     # Plain help: what draws boxes takes longer to load than all else together.
     rich_markup_mode=None,
     help="A flight recorder for the authority of AI agents.",
@@ -230,15 +243,16 @@ class Demo:
         alerts = self._judge()
         bundle = self._prove(vkey)
         found = self._tamper(vkey)
+        called = f"{called_as()} --ledger {shlex.quote(str(self.folder))}"
         self._say(
             "What to run next",
-            f"  decision-ledger --ledger {self.folder} status",
-            f"  decision-ledger --ledger {self.folder} alerts list",
-            f"  decision-ledger --ledger {self.folder} metrics --by day",
-            f"  decision-ledger --ledger {self.folder} sql '{DENIES}'",
-            f"  decision-ledger evidence verify {bundle} --vkey {vkey}",
-            "  decision-ledger init --help          (a ledger of your own)",
-            "  decision-ledger ingest file --help   (your own decisions; ingest kafka for a topic)",
+            f"  {called} status",
+            f"  {called} alerts list",
+            f"  {called} metrics --by day",
+            f"  {called} sql '{DENIES}'",
+            f"  {called_as()} evidence verify {shlex.quote(str(bundle))} --vkey {vkey}",
+            f"  {called_as()} init --help          (a ledger of your own)",
+            f"  {called_as()} ingest file --help   (your own decisions; ingest kafka for a topic)",
         )
         return {
             "ledger": str(self.folder), "events": events, "entries": size, "vkey": vkey,

@@ -60,7 +60,7 @@ def alerts_list(
         for one in chosen[:limit]
     )  # fmt: skip
     text = table_text(columns, rows) + f"\n{min(len(chosen), limit):,} of {len(chosen):,} alerts."
-    answer([with_instants(one) for one in chosen[:limit]], text, as_json)
+    answer([with_instants(one) for one in chosen[:limit]], text, as_json, of=len(chosen))
 
 
 @alerts_app.command("risk")
@@ -84,7 +84,7 @@ def alerts_risk(
     columns = ["principal", "score", "open alerts", "worst", "rules"]
     rows = ([one.principal, one.score, one.alerts, one.worst, " ".join(one.rules)] for one in found[:limit])
     text = table_text(columns, rows) + f"\n{min(len(found), limit):,} of {len(found):,} principals."
-    answer([asdict(one) for one in found[:limit]], text, as_json)
+    answer([asdict(one) for one in found[:limit]], text, as_json, of=len(found))
 
 
 @alerts_app.command("show")

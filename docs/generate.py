@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ledger.events import FIELDS, VOCABULARIES
-from ledger.settings.option_names import command_of, commands, config_key, is_option, variable
+from ledger.settings.option_names import command_of, commands, config_key, is_option, is_setting, variable
 
 DOCS: Final = Path(__file__).resolve().parent
 PROGRAM: Final = "decision-ledger"
@@ -186,10 +186,8 @@ def _options(words: tuple[str, ...], command: Any) -> list[str]:
     lines = ["| option | default | variable | key | meaning |", "| --- | --- | --- | --- | --- |"]
     for option in filter(is_option, command.params):
         names = ", ".join(f"`{name}`" for name in option.opts)
-        lines.append(
-            f"| {names} | {_default(option)} | `{variable(words, option)}` | `{config_key(words, option)}` "
-            f"| {_cell(option.help or '')} |"
-        )
+        set_by = f"`{variable(words, option)}` | `{config_key(words, option)}`" if is_setting(option) else "|"
+        lines.append(f"| {names} | {_default(option)} | {set_by} | {_cell(option.help or '')} |")
     return lines
 
 

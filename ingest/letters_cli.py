@@ -46,7 +46,7 @@ def letters_list(
         rows, of = letters.listed(opened, status, limit, at)
     columns = ["id", "time", "status", "topic", "partition", "record_offset", "reason", "field", "replayed"]
     text = table_text(columns, [[row[name] for name in columns] for row in rows])
-    answer(rows, f"{text}\n({len(rows):,} of {of:,})", as_json)
+    answer(rows, f"{text}\n({len(rows):,} of {of:,})", as_json, of=of)
 
 
 @letters_app.command("show")

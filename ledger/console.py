@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ledger.storage.store import Store
     from ledger.writer import Writer
 
+PROGRAM: Final = "decision-ledger"
 DEFAULT_LEDGER: Final = "./decision-ledger"
 TABLE_WIDTH: Final = 10_000
 """Columns of a printed table before its cells wrap."""
@@ -164,6 +165,21 @@ def _key_id(given_ledger: str | None) -> str | None:
         return None
 
 
+def called_as() -> str:
+    """How this program is called from here, for hints that are to be copied: it may not be on the path."""
+    import shlex
+    import shutil
+
+    started = Path(sys.argv[0])
+    found = shutil.which(PROGRAM)
+    if started.name != PROGRAM:
+        return PROGRAM if found else f"{shlex.quote(sys.executable)} -m decision_ledger"
+    if found is not None and Path(found).resolve() == started.resolve():
+        return PROGRAM
+    here, script = Path.cwd(), started.absolute()
+    return shlex.quote(str(script.relative_to(here) if script.is_relative_to(here) else script))
+
+
 def local_folder(url: str) -> Path | None:
     """The folder of a local ledger, or None for a remote one."""
     from ledger.storage import stores
@@ -178,10 +194,12 @@ def person(by: str | None) -> str:
     return by or f"user:{getpass.getuser()}"
 
 
-def answer(value: Mapping[str, Any] | list[Any], text: str, as_json: bool) -> None:
-    """Print one answer, as JSON or as text."""
+def answer(value: Mapping[str, Any] | list[Any], text: str, as_json: bool, *, of: int | None = None) -> None:
+    """Print one answer, as JSON or as text. `of` is how many a list would have without its --limit."""
     if as_json or shared.json:
         put_json(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+        if of is not None and of > len(value):
+            note(f"truncated: {len(value):,} of {of:,}; --limit {of} gives all.")
     else:
         put(text.rstrip("\n") + "\n")
 
@@ -259,7 +277,7 @@ def run(app: typer.Typer, arguments: list[str] | None = None) -> int:
     try:
         result = command.main(
             args=arguments,
-            prog_name="decision-ledger",
+            prog_name=PROGRAM,
             standalone_mode=False,
         )
         if result == _INTERRUPTED:

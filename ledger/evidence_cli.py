@@ -13,6 +13,7 @@ from ledger.console import (
     LedgerOption,
     VkeyOption,
     answer,
+    called_as,
     open_ledger,
     write_output,
 )
@@ -42,7 +43,7 @@ def evidence_export(
     answer(
         {"file": str(output), "bytes": len(data), "checkpoint_size": size, "vkey": key},
         f"Wrote {output} ({len(data):,} bytes), proved at checkpoint {size}.\n"
-        f"Check it with: decision-ledger evidence verify {output} --vkey {key}",
+        f"Check it with: {called_as()} evidence verify {output} --vkey {key}",
         as_json,
     )
 

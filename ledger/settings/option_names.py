@@ -14,13 +14,15 @@ import typer
 from ledger.errors import UsageError
 
 PREFIX: Final = "DECISION_LEDGER"
+ENDING: Final = frozenset({"version", "install_completion", "show_completion"})
+"""Options that answer at once and end the program: nobody would set them for every call."""
 
 
 def command_of(app: typer.Typer) -> Any:
     """The program as one command object; every option knows its variable."""
     command = typer.main.get_command(app)
     for words, inner in (((), command), *commands(command)):
-        for option in filter(is_option, inner.params):
+        for option in filter(is_setting, inner.params):
             option.envvar = variable(words, option)
     return command
 
@@ -35,8 +37,13 @@ def commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
 
 
 def is_option(parameter: Any) -> bool:
-    """Whether it is an option that a user may set, and no argument."""
+    """Whether it is an option, and no argument."""
     return bool(parameter.param_type_name == "option" and parameter.name != "help")
+
+
+def is_setting(parameter: Any) -> bool:
+    """Whether it is an option that has a variable and a key: not one that only answers and ends."""
+    return is_option(parameter) and parameter.name not in ENDING
 
 
 def long_name(option: Any) -> str:
@@ -62,7 +69,7 @@ def defaults(command: Any, config: Mapping[str, Any], file: str, place: str = ""
     Raises UsageError for a key that names no option and no command.
     """
     inner: Mapping[str, Any] = getattr(command, "commands", {})
-    options = {long_name(option): option.name for option in filter(is_option, command.params)}
+    options = {long_name(option): option.name for option in filter(is_setting, command.params)}
     found: dict[str, Any] = {}
     for key, value in config.items():
         name = key.replace("_", "-")

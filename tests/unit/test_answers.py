@@ -20,9 +20,11 @@ import pytest
 
 import decision_ledger
 from ledger.answer_formats import WRITERS
-from ledger.console import run, shared
+from ledger.console import called_as, run, shared
+from ledger.format.manifest import OffsetKey
 from ledger.query.engine import VIEWS
 from ledger.reader import Ledger
+from ledger.sealing.batch import REJECTED, SetAside
 from ledger.upkeep.compaction import Compaction
 from tests.making import Made, make_ledger, row, stretch
 
@@ -240,3 +242,59 @@ def test_a_batch_has_as_many_messages_as_were_asked_for(ask: Ask, made: Made, tm
         sizes = opened.sql("SELECT record_offset, source FROM events WHERE source = 's' ORDER BY 1")
         assert sizes["record_offset"].to_pylist() == list(range(30))
     assert ask("verify")[0] == 0
+
+
+def test_a_list_that_was_cut_says_so_beside_its_json(made: Made, ask: Ask) -> None:
+    letters = {at: SetAside("broken", payload=b"{") for at in range(3)}
+    made.writer().commit(
+        [stretch([], 3, OffsetKey("t"), messages=[[], [], []], status=[REJECTED] * 3, aside=letters)]
+    )
+    _, out, err = ask("deadletters", "list", "--limit", "2", "--json")
+    assert len(json.loads(out)) == 2
+    assert "truncated: 2 of 3; --limit 3 gives all." in err
+    _, out, err = ask("deadletters", "list", "--limit", "3", "--json")
+    assert (len(json.loads(out)), err) == (3, "")
+
+
+def test_interrupted_while_it_loads_it_ends_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    ended = subprocess.run(
+        [sys.executable, "-c", "import decision_ledger"], env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd=Path(decision_ledger.__file__).parent, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_can_complete_commands_and_options(shell: str) -> None:
+    line = "decision-ledger verify --sa"
+    words = {
+        "bash": {"COMP_WORDS": line, "COMP_CWORD": "2"},
+        "zsh": {"_TYPER_COMPLETE_ARGS": line},
+        "fish": {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
+    }[shell]
+    told = subprocess.run(
+        [sys.executable, "-m", "decision_ledger"], capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, **words, "_DECISION_LEDGER_COMPLETE": f"complete_{shell}"},
+    )  # fmt: skip
+    assert "--sample" in told.stdout
+    assert "--save-head" in told.stdout
+    assert "--vkey" not in told.stdout
+
+
+def test_hints_name_a_command_that_can_be_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "a folder" / "decision-ledger"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    assert called_as() == "'a folder/decision-ledger'"
+    monkeypatch.chdir("/etc")
+    assert called_as() == f"'{script}'"
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert called_as() == "decision-ledger"
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "argv", ["/anywhere/decision_ledger.py"])
+    assert called_as().endswith(" -m decision_ledger")

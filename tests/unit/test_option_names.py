@@ -10,7 +10,7 @@ import pytest
 import decision_ledger
 from ledger.console import run
 from ledger.errors import UsageError
-from ledger.settings.option_names import command_of, commands, config_key, defaults, is_option, variable
+from ledger.settings.option_names import command_of, commands, config_key, defaults, is_setting, variable
 
 PROGRAM = command_of(decision_ledger.app)
 SHARED_VARIABLES = {
@@ -21,7 +21,7 @@ OPTIONS = [
     (words, option)
     for words, command in [((), PROGRAM), *commands(PROGRAM)]
     for option in command.params
-    if is_option(option)
+    if is_setting(option)
 ]
 NAMES = [" ".join([*words, option.opts[-1]]) for words, option in OPTIONS]
 
