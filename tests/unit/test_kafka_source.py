@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import socket
 import uuid
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +21,11 @@ from kafka.net.manager import KafkaConnectionManager
 from ingest.sources.kafka.faults import explain
 from ingest.sources.kafka.ranges import gaps, subtract
 from ingest.sources.kafka.settings import KafkaSettings
+from ingest.sources.kafka.source import KafkaSource
 from ingest.sources.kafka.topics import short_id
 from ingest.sources.kafka.wire import Kind, Wire, pack, unpack
 from ledger.errors import UsageError
+from ledger.format.manifest import OffsetKey
 
 
 @given(st.integers(0, 40), st.sets(st.integers(0, 60)))
@@ -102,3 +106,62 @@ def test_the_client_library_still_has_what_is_reached_below_its_public_names() -
         assert hasattr(KafkaConnectionManager, name)
     assert hasattr(BaseCoordinator, "request_rejoin")
     assert "self._fetcher" in inspect.getsource(KafkaConsumer.__init__)
+
+
+class OtherEnd:
+    """In the place of the reading process: what it would say is said by the test."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        self.wire, self.child = Wire(ours), Wire(theirs)
+
+    def lease(self, *key: Any) -> int:
+        self.child.send(Kind.ASK, {"keys": [key]})
+        while True:
+            kind, said, _ = self.child.receive()
+            if kind is Kind.POSITIONS:
+                ((_, lease),) = said["positions"]
+                return int(lease)
+
+    def end(self) -> None:
+        self.child.close()
+        self.wire.close()
+
+    def forget(self) -> None:
+        pass
+
+    def epitaph(self) -> str:
+        return "it was ended"
+
+
+@pytest.fixture
+def other_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtherEnd]:
+    end = OtherEnd()
+    monkeypatch.setattr("ingest.sources.kafka.source.ReadingProcess", lambda _: end)
+    yield end
+    end.end()
+
+
+def test_a_bounded_read_ends_where_the_topic_was_made_again_under_it(other_end: OtherEnd) -> None:
+    source = KafkaSource(KafkaSettings("b:9092", ("t",), until_end=True), lambda _: None)
+    key, message = ("t", 0, "old", "c"), pa.array([b"x"], pa.large_binary())
+    try:
+        old = other_end.lease(*key)
+        other_end.child.send(Kind.ASSIGNED, {"leases": [old]})
+        other_end.child.send(
+            Kind.CHUNK,
+            {"size": 1, "count": 1, "lease": old, "high": 5, "start": 0, "end": 1, "skipped": [], "lost": [],
+             "truncated": [], "headers": None},
+            pack(np.zeros(1, np.int64), message),
+        )  # fmt: skip
+        (chunk,) = source.poll(10.0).chunks
+        assert chunk.key.topic_id == "old"
+        # Its other four messages went with it; the new topic is empty.
+        new = other_end.lease("t", 0, "new", "c")
+        other_end.child.send(Kind.AT_END, {"leases": [new]})
+        assert source.poll(10.0).chunks == []
+        assert source.finished
+        assert source.lag() == {}
+        source.sealed(OffsetKey(*key), 1)
+    finally:
+        source.close()
