@@ -35,8 +35,10 @@ from ledger.console import (
 from ledger.defaults import (
     LEFT_OVER_SECONDS,
     MAX_AGE_SECONDS,
+    MAX_QUERY_MEMORY_MIB,
     MAX_QUERY_SECONDS,
     MAX_TRACE_EVENTS,
+    QUERY_MEMORY_MIB,
     QUERY_SECONDS,
 )
 from ledger.doctor_cli import doctor
@@ -214,6 +216,12 @@ def sql(
     seconds: Annotated[
         float, typer.Option(help="Give up after so many seconds.", min=0.001, max=MAX_QUERY_SECONDS)
     ] = QUERY_SECONDS,
+    memory: Annotated[
+        int,
+        typer.Option(
+            metavar="MIB", help="Memory of the query, and of its answer.", min=1, max=MAX_QUERY_MEMORY_MIB
+        ),
+    ] = QUERY_MEMORY_MIB,
     vkey: VkeyOption = None,
     ledger: LedgerOption = None,
     as_json: JsonOption = False,
@@ -230,7 +238,7 @@ def sql(
         raise UsageError(f"There is no format {chosen!r}.", "Use table, csv, json or parquet.")
     if chosen == "parquet" and output is None:
         raise UsageError("Parquet cannot be shown on a terminal.", "Name a file with -o FILE.")
-    with open_ledger(ledger, vkey, QueryLimits(seconds=seconds)) as opened:
+    with open_ledger(ledger, vkey, QueryLimits(seconds, memory << 20, memory << 20)) as opened:
         stop = Stop()
         with told_of_interrupts(stop.now), stopped_by(stop):
             rows = opened.sql(query, at=at)

@@ -9,6 +9,9 @@ MAX_TRACE_EVENTS: Final = 20_000
 QUERY_SECONDS: Final = 60.0
 """How long one query may take."""
 MAX_QUERY_SECONDS: Final = 86_400.0
+QUERY_MEMORY_MIB: Final = 1_024
+"""Memory that one query may take, and the most that its answer may have."""
+MAX_QUERY_MEMORY_MIB: Final = 1 << 20
 MAX_AGE_SECONDS: Final = 10 * 365 * 86_400.0
 """Of left-overs, as far as one may ask."""
 LEFT_OVER_SECONDS: Final = 3_600.0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from ledger.errors import LedgerError, OutsideError, UsageError
 from ledger.format.note import VerifierKey
@@ -40,9 +40,9 @@ def read_vkey(given: str) -> VerifierKey:
     try:
         return VerifierKey.from_text(given)
     except UsageError:
-        path = Path(given)
-        if path.is_file():
-            return _of_file(path)
+        with contextlib.suppress(OSError):  # too long a text for a path
+            if Path(given).is_file():
+                return _of_file(Path(given))
         if is_name(given):
             raise UsageError(
                 f"{given!r} is no verifier key, no file with one and no name that was given to one.",
@@ -129,13 +129,20 @@ def _of_file(path: Path) -> VerifierKey:
 
 def _fetched(url: str) -> str:
     """What a URL serves: https, or http on this machine; no redirects, a bounded body."""
-    parts = urlsplit(url)
-    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+    import httpx  # noqa: PLC0415 - loading it takes longer than a command runs
+
+    try:
+        parts = httpx.URL(url)
+    except httpx.InvalidURL:
+        raise UsageError(
+            "This is no address of a verifier key.", "Write https://keys.example/prod."
+        ) from None
+    if parts.userinfo:
+        raise UsageError("A password has no place in the address of a verifier key.", "Give it without.")
+    if parts.scheme == "http" and parts.host not in _LOOPBACK:
         raise UsageError(
             f"{url} is not protected on its way.", "Give an https:// address, or the key's text."
         )
-    import httpx  # noqa: PLC0415 - loading it takes longer than a command runs
-
     held = bytearray()
     try:
         with (
@@ -148,7 +155,7 @@ def _fetched(url: str) -> str:
                     raise UsageError(
                         f"What {url} serves is too long for a verifier key.", "Correct the address."
                     )
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except httpx.HTTPError as error:
         raise OutsideError(
             f"{url} gives no verifier key: {type(error).__name__}.",
             "Check the address, or give the key's text.",

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import duckdb
 import pyarrow as pa
 
-from ledger.defaults import QUERY_SECONDS
+from ledger.defaults import QUERY_MEMORY_MIB, QUERY_SECONDS
 from ledger.errors import DamageError, LedgerError, OutsideError, UsageError
 from ledger.events import DEAD_LETTER_SQL_TYPES, ERASED_LEAF, KINDS, SQL_TYPES
 from ledger.format.scopes import SCOPE_MACROS
@@ -69,8 +69,8 @@ class QueryLimits:
     """What one query may take. `threads` None: as many as the machine has."""
 
     seconds: float = QUERY_SECONDS
-    memory_bytes: int = 1 << 30
-    result_bytes: int = 1 << 30
+    memory_bytes: int = QUERY_MEMORY_MIB << 20
+    result_bytes: int = QUERY_MEMORY_MIB << 20
     batch_rows: int = 50_000
     threads: int | None = None
 
@@ -293,7 +293,7 @@ class Query:
             if limit_bytes is not None and size > limit_bytes:
                 raise UsageError(
                     f"The answer is larger than {limit_bytes:,} bytes.",
-                    "Aggregate, add LIMIT or fewer columns, or write it to a file.",
+                    "Aggregate, add LIMIT or fewer columns, or raise the limit (`sql --memory`).",
                 )
         return pa.Table.from_batches(batches, reader.schema)
 
@@ -307,12 +307,12 @@ class Query:
         if isinstance(error, duckdb.InterruptException) or "INTERRUPT" in message:
             return UsageError(
                 f"The query was stopped after {self.limits.seconds:g} seconds.",
-                "Narrow it, for example by date or trace_id, or raise the time limit.",
+                "Narrow it, for example by date or trace_id, or raise the time limit (`sql --seconds`).",
             )
         if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in message:
             return UsageError(
                 f"The query needs more than its {self.limits.memory_bytes:,} bytes of memory.",
-                "Narrow it, or raise the memory limit.",
+                "Narrow it, or raise the memory limit (`sql --memory`).",
             )
         # By its own name, which is unique: the engine spells folders in its own way.
         harmed = next((path for path in self._paths if path.rpartition("/")[2] in message), None)

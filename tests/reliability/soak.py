@@ -18,6 +18,7 @@ import psutil
 from kafka import KafkaProducer
 
 from ledger.errors import LedgerError
+from ledger.query.engine import QueryLimits
 from ledger.reader import Ledger
 from ledger.storage.stores import open_store
 from ledger.verify.verification import verify
@@ -123,7 +124,9 @@ def _soak(folder: Path, broker: Restartable, topics: Topics, peak: float, number
     finally:
         _end(worker, producer)
     _judge(samples, rate, number, tally)
-    with Ledger.open(str(ledger), remember=False) as opened:
+    # Every event's id is compared with every other: that takes more than a query has by default.
+    limits = QueryLimits(seconds=600, memory_bytes=8 << 30)
+    with Ledger.open(str(ledger), limits=limits, remember=False) as opened:
         (row,) = opened.sql("SELECT count(*) AS n, count(DISTINCT event_id) AS d FROM events").to_pylist()
         key = opened.state.key
     if (row["n"], row["d"]) != (count, count):

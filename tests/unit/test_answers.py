@@ -256,6 +256,14 @@ def test_a_list_that_was_cut_says_so_beside_its_json(made: Made, ask: Ask) -> No
     assert (len(json.loads(out)), err) == (3, "")
 
 
+def test_a_query_gets_the_memory_that_it_is_given(ask: Ask) -> None:
+    query = "SELECT count(DISTINCT x) AS n FROM (SELECT event_id || r AS x FROM events, range(2000000) t(r))"
+    code, _, err = ask("sql", query, "--memory", "100")
+    assert (code, "104,857,600 bytes" in err, "--memory" in err) == (2, True, True)
+    code, out, _ = ask("sql", query, "--memory", "4096", "--json")
+    assert (code, json.loads(out)) == (0, [{"n": 6_000_000}])
+
+
 def test_interrupted_while_it_loads_it_ends_without_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     ended = subprocess.run(
