@@ -13,6 +13,7 @@ from ingest.check_cli import ingest_check
 from ingest.defaults import BATCH_ROWS, BATCH_SECONDS, SASL_MECHANISMS, SECURITY_PROTOCOLS
 from ingest.http_cli import ingest_http
 from ingest.ingestion import (
+    DecodersOption,
     FormatOption,
     IntakeOption,
     RowsOption,
@@ -39,7 +40,7 @@ from ledger.errors import UsageError
 from ledger.format.plain_text import plain
 
 if TYPE_CHECKING:
-    from ingest.formats import SampledAdapter
+    from ingest.formats import Sample
     from ingest.sources.files.source import FileSource
 
 
@@ -75,6 +76,7 @@ def ingest_file(
     writer_name: WriterOption = None,
     batch_rows: RowsOption = BATCH_ROWS,
     batch_seconds: SecondsOption = BATCH_SECONDS,
+    decoders: DecodersOption = None,
     ledger: LedgerOption = None,
     key: KeyOption = None,
     as_json: JsonOption = False,
@@ -83,7 +85,7 @@ def ingest_file(
 
     Example: decision-ledger ingest file decisions.jsonl.gz --format opa
     """
-    from ingest.formats import SampledAdapter
+    from ingest.formats import Sample
     from ingest.intakes import read_intake
     from ingest.pipeline import Pace
     from ingest.sources.files.source import FilePosition, FileSource
@@ -101,13 +103,20 @@ def ingest_file(
             return None
         return FilePosition(found.to, found.bytes or 0, found.prefix or "")
 
-    sampled = SampledAdapter(reader)
+    sample = Sample(reader.name)
     source = FileSource(paths, position, follow=follow, name=as_name, limits=settings.limits)
     totals = ingested(
-        source, sampled, writer, settings, Pace(rows=batch_rows, seconds=batch_seconds), as_json=as_json
+        source,
+        reader,
+        writer,
+        settings,
+        Pace(rows=batch_rows, seconds=batch_seconds),
+        as_json=as_json,
+        sample=sample,
+        decoders=decoders,
     )
     if explain:
-        note(_explained(sampled, settings.options))
+        note(_explained(sample, settings.options))
     if not totals.commits:
         _tell_of_rejected(ledger, source, format_)
 
@@ -173,6 +182,7 @@ def ingest_kafka(
     listen: MetersOption = None,
     batch_rows: RowsOption = BATCH_ROWS,
     batch_seconds: SecondsOption = BATCH_SECONDS,
+    decoders: DecodersOption = None,
     ledger: LedgerOption = None,
     key: KeyOption = None,
     as_json: JsonOption = False,
@@ -236,19 +246,20 @@ def ingest_kafka(
     pace = Pace(rows=batch_rows, seconds=batch_seconds)
     ingested(
         source, first.adapter, writer, first.settings, pace, as_json=as_json, listen=listen, routes=routes,
+        decoders=decoders,
         keeping=Keeping(writer, apply_retention=apply_retention, anchors=anchor or ()),
     )  # fmt: skip
 
 
-def _explained(sampled: SampledAdapter, options: Mapping[str, Any]) -> str:
+def _explained(sample: Sample, options: Mapping[str, Any]) -> str:
     """Where the fields of the first event came from."""
     from ingest.explaining import explained
 
-    if sampled.first is None:
+    if sample.first is None:
         return "There was no event to explain."
-    message, event = sampled.first
+    message, event = sample.first
     rows = [
         plain(f"  {one['field']:<24} {one['from']:<48} {one['value']}")
-        for one in explained(sampled.name, options, event, message)
+        for one in explained(sample.name, options, event, message)
     ]
-    return "\n".join([f"The first event, read as {sampled.name}:", *rows])
+    return "\n".join([f"The first event, read as {sample.name}:", *rows])

@@ -6,52 +6,43 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from ingest.adapters import adapter
-from ingest.decoded import Adapter, Decoded, HeaderAdapter, Headers, Limits, headers_of, in_words
+from ingest.decoded import Limits, Verdict, in_words
 from ingest.defaults import FORMATS
 
+Ints = npt.NDArray[np.int64]
 SAMPLE_MESSAGES: Final = 16
 SAMPLE_MESSAGE_BYTES: Final = 262_144
 """A longer message is left out of the sample."""
 
 
-class SampledAdapter:
-    """An adapter that keeps the first few messages that it refused, and why the first was."""
+class Sample:
+    """The first few messages that a format could not read, why the first was, and the first that it could."""
 
-    def __init__(self, inner: Adapter) -> None:
-        self.name = inner.name
-        self.headers = headers_of(inner)
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.refused: list[bytes] = []
         self.first_reason: str | None = None
         self.first: tuple[bytes, dict[str, Any]] | None = None
         """The first message that gave an event, and that event."""
-        self._inner = inner
 
-    def decode(self, values: pa.LargeBinaryArray, limits: Limits, now: datetime) -> Decoded:
-        """As the inner adapter does."""
-        return self._sampled(self._inner.decode(values, limits, now), values)
-
-    def decode_with(
-        self, values: pa.LargeBinaryArray, headers: Sequence[Headers], limits: Limits, now: datetime
-    ) -> Decoded:
-        """As the inner adapter does, which reads headers."""
-        assert isinstance(self._inner, HeaderAdapter)
-        return self._sampled(self._inner.decode_with(values, headers, limits, now), values)
-
-    def _sampled(self, decoded: Decoded, values: pa.LargeBinaryArray) -> Decoded:
-        if self.first is None and len(decoded.events):
-            row = decoded.events.slice(0, 1).to_pylist()[0]
-            self.first = values[int(decoded.message[0])].as_py(), row
-        for verdict in decoded.rejected:
+    def take(
+        self, values: pa.LargeBinaryArray, refused: Sequence[Verdict], message: Ints, events: pa.Table
+    ) -> None:
+        """Look at what a format made of `values`: `message` says of each event which one it came from."""
+        if self.first is None and len(events):
+            self.first = values[int(message[0])].as_py(), events.slice(0, 1).to_pylist()[0]
+        for verdict in refused:
             if len(self.refused) == SAMPLE_MESSAGES:
                 break
-            message = values[verdict.message].as_buffer()
-            if 0 < message.size <= SAMPLE_MESSAGE_BYTES:
+            held = values[verdict.message].as_buffer()
+            if 0 < held.size <= SAMPLE_MESSAGE_BYTES:
                 self.first_reason = self.first_reason or in_words(verdict.reason, verdict.field)
-                self.refused.append(message.to_pybytes())
-        return decoded
+                self.refused.append(held.to_pybytes())
 
     def looks_like(self, limits: Limits, now: datetime) -> list[str]:
         """Other formats that could read most of the messages that were refused, the best first."""

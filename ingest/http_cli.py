@@ -9,6 +9,7 @@ import typer
 
 from ingest.defaults import BATCH_ROWS, BATCH_SECONDS
 from ingest.ingestion import (
+    DecodersOption,
     FormatOption,
     IntakeOption,
     RowsOption,
@@ -65,6 +66,7 @@ def ingest_http(
     meters: MetersOption = None,
     batch_rows: RowsOption = BATCH_ROWS,
     batch_seconds: SecondsOption = BATCH_SECONDS,
+    decoders: DecodersOption = None,
     ledger: LedgerOption = None,
     key: KeyOption = None,
     as_json: JsonOption = False,
@@ -124,6 +126,7 @@ def ingest_http(
                 keeping=Keeping(writer, apply_retention=apply_retention, anchors=anchor or ()),
                 as_json=as_json,
                 listen=meters,
+                decoders=decoders,
             )
         finally:
             listener.stop()

@@ -17,18 +17,22 @@ from ledger.errors import UsageError
 from ledger.format.plain_text import plain
 
 if TYPE_CHECKING:
+    from ingest.chunk import Chunk
     from ingest.decoded import Adapter
+    from ingest.formats import Sample
     from ingest.intakes import IntakeSettings
     from ingest.meters import IngestMeters
     from ingest.pipeline import Pace, Totals
     from ingest.routes import Route
     from ingest.sources import Source
+    from ingest.stretches import Fate
     from ledger.format.manifest import Append
     from ledger.upkeep.keeping import Keeping
     from ledger.writer import Writer
 
 
 MAX_NAME_CHARS: Final = 200
+MAX_DECODERS: Final = 256
 _NAME: Final = re.compile(rf"\w(?:[\w .:@+/-]{{0,{MAX_NAME_CHARS - 2}}}[\w.:@+/-])?")
 
 FormatOption = Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMATS)}.")]
@@ -38,33 +42,42 @@ IntakeOption = Annotated[
 WriterOption = Annotated[str | None, typer.Option("--writer", help="This worker's name in the log.")]
 RowsOption = Annotated[int, typer.Option(help="Seal a batch at so many messages.", min=1)]
 SecondsOption = Annotated[float, typer.Option(help="Seal a batch after so many seconds.", min=0.01)]
+DecodersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--decoders",
+        help="Processes that decode, 0 for none; without it one per core.",
+        min=0,
+        max=MAX_DECODERS,
+    ),
+]
 
 
 def ingested(
     source: Source, reader: Adapter, writer: Writer, settings: IntakeSettings, pace: Pace, *, as_json: bool,
     listen: str | None = None, routes: Mapping[str, Route] | None = None, keeping: Keeping | None = None,
+    sample: Sample | None = None, decoders: int | None = None,
 ) -> Totals:  # fmt: skip
     """Everything that the source gives, sealed and reported; SIGTERM and Ctrl-C end it early and in order.
+
+    `sample` takes note of what `reader` could read and could not.
 
     Raises:
         UsageError: nothing at all of a bounded source could be used. It was set aside all the same.
     """
-    from ingest.formats import SampledAdapter
+    from ingest.formats import Sample
     from ingest.intakes import check_classes
     from ingest.maintenance import Maintenance
     from ingest.pipeline import Pipeline
-    from ingest.routes import Route
 
     configure_logs(shared.verbose)
     for one in (settings, *(route.settings for route in (routes or {}).values())):
         check_classes(one, writer.classes())
     maintenance = Maintenance(writer, source, keeping)
     show = sys.stderr.isatty() and not as_json and not shared.json
-    sampled = reader if isinstance(reader, SampledAdapter) else SampledAdapter(reader)
-    ways = {
-        topic: Route(SampledAdapter(route.adapter), route.settings) for topic, route in (routes or {}).items()
-    }
-
+    ways = routes or {}
+    samples = {topic: Sample(route.adapter.name) for topic, route in ways.items()}
+    sampled = sample or Sample(reader.name)
     meters, stop_meters = _meters(source, listen)
 
     def committed(entry: Append, totals: Totals) -> None:
@@ -75,15 +88,20 @@ def ingested(
             sys.stderr.flush()
         maintenance.after_commit()
 
+    def decoded(chunk: Chunk, fate: Fate) -> None:
+        samples.get(chunk.key.topic, sampled).take(chunk.values, fate.refused, fate.message, fate.events)
+
     pipeline = Pipeline(
         source,
-        sampled,
+        reader,
         writer,
         intake=settings.intake,
         limits=settings.limits,
         routes=ways,
         pace=pace,
         on_commit=committed,
+        on_decoded=decoded,
+        decoders=decoders,
     )
     with ended_by_signals(pipeline.stop):
         try:
@@ -100,8 +118,7 @@ def ingested(
         and not (totals.accepted or totals.duplicate or totals.ignored)
     )
     if unusable:
-        read = (route.adapter for route in ways.values())
-        sampled = next((one for one in read if isinstance(one, SampledAdapter) and one.refused), sampled)
+        sampled = next((one for one in samples.values() if one.refused), sampled)
     formats = sampled.looks_like(settings.limits, writer.clock()) if unusable else []
     _report(totals, formats if unusable else None, as_json)
     if unusable:

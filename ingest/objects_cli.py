@@ -13,6 +13,7 @@ import typer
 from ingest.adapters import adapter
 from ingest.defaults import BATCH_ROWS, BATCH_SECONDS
 from ingest.ingestion import (
+    DecodersOption,
     FormatOption,
     IntakeOption,
     RowsOption,
@@ -59,6 +60,7 @@ def ingest_objects(
     listen: MetersOption = None,
     batch_rows: RowsOption = BATCH_ROWS,
     batch_seconds: SecondsOption = BATCH_SECONDS,
+    decoders: DecodersOption = None,
     ledger: LedgerOption = None,
     key: KeyOption = None,
     as_json: JsonOption = False,
@@ -102,6 +104,7 @@ def ingest_objects(
         Pace(rows=batch_rows, seconds=batch_seconds),
         as_json=as_json,
         listen=listen,
+        decoders=decoders,
         keeping=Keeping(writer, apply_retention=apply_retention, anchors=anchor or ()),
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -18,14 +18,16 @@ from typing import Final
 import numpy as np
 import structlog
 
-from ingest.authority import Intake, apply
+from ingest.authority import Intake
 from ingest.chunk import Chunk
 from ingest.decoded import Adapter, Limits, in_words
+from ingest.decoding.decoder import Decoder, usual_workers
+from ingest.decoding.fates import routes_of
 from ingest.defaults import BATCH_ROWS, BATCH_SECONDS
 from ingest.intakes import IntakeSettings
 from ingest.routes import Route
-from ingest.sources import Source
-from ingest.stretches import decoded_chunk, stretch_of
+from ingest.sources import Polled, Source
+from ingest.stretches import Fate, stretch_of
 from ledger.format.manifest import FILE_PREFIX, Append, OffsetKey
 from ledger.sealing.batch import REJECTED, Stretch
 from ledger.writer import TICK_SECONDS, Writer
@@ -107,17 +109,18 @@ class Pipeline:
         pace: Pace | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         on_commit: Callable[[Append, Totals], None] | None = None,
+        on_decoded: Callable[[Chunk, Fate], None] | None = None,
+        decoders: int | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
         self.source = source
-        self.adapter = adapter
         self.writer = writer
-        self.intake = intake
-        self.limits = limits or Limits()
-        self.routes = routes or {}
-        """By topic, where topics are read in different ways."""
+        ways = routes_of(Route(adapter, IntakeSettings(intake, limits or Limits())), routes)
+        self.decoder = decoder or Decoder(ways, usual_workers() if decoders is None else decoders)
         self.pace = pace or Pace()
         self.clock = clock
         self.on_commit = on_commit
+        self.on_decoded = on_decoded
         self.totals = Totals()
         self.first_refused: str | None = None
         """Why the first rejected message was."""
@@ -130,6 +133,8 @@ class Pipeline:
         self._gathered: dict[OffsetKey, int] = {}
         self._said: dict[OffsetKey, float] = {}
         """When each key was last said to be at its end."""
+        self._since_commit = 0.0
+        """The monotonic second of the last batch that was passed on, or tick."""
         self._failure: BaseException | None = None
 
     def stop(self) -> None:
@@ -145,68 +150,86 @@ class Pipeline:
         finally:
             self._hand_over(None)
             sealer.join()
+            self.decoder.close()
             self.source.close()
         if self._failure is not None:
             raise self._failure
         return self.totals
 
     def _read(self) -> None:
-        batch, last_commit = _Batch(), time.monotonic()
+        batch, self._since_commit = _Batch(), time.monotonic()
         while not self._stop.is_set() and self._failure is None:
             self._rewind_fenced(batch)
-            wait = POLL_SECONDS
-            if batch.stretches:
-                wait = max(0.0, min(wait, batch.since + self.pace.seconds - time.monotonic()))
-            polled = self.source.poll(wait)
-            for stretch in self._stretches(polled.chunks):
+            polled = self.source.poll(0.0 if self.decoder.waiting else self._patience(batch))
+            for stretch in self._stretches(polled):
                 self._gather(batch, stretch)
                 if self._is_full(batch):
-                    self._complete(batch)
-                    self._hand_over(batch)
-                    batch, last_commit = _Batch(), time.monotonic()
-            if batch.stretches and (polled.flush or self._is_due(batch)):
-                self._complete(batch)
-                self._hand_over(batch)
-                batch, last_commit = _Batch(), time.monotonic()
+                    batch = self._pass_on(batch)
+            if polled.flush or self._is_due(batch):
+                batch = self._pass_on(batch)
             if polled.flush:
                 self._handed.join()
                 self.source.flushed()
-            if self.source.finished:
-                if batch.stretches:
-                    self._complete(batch)
-                    self._hand_over(batch)
-                    batch = _Batch()
-                # Only what is sealed is finished: a batch still under way may yet be fenced.
-                self._handed.join()
-                if self._fenced.empty():
+            if self.source.finished and not self.decoder.waiting:
+                batch = self._pass_on(batch)
+                if self._is_settled():
                     break
                 continue
-            if not batch.stretches and time.monotonic() - last_commit >= TICK_SECONDS:
-                self._handed.join()
-                if self._fenced.empty():
+            if not batch.stretches and time.monotonic() - self._since_commit >= TICK_SECONDS:
+                if self._is_settled():
                     self._tick()
-                last_commit = time.monotonic()
-        if batch.stretches and self._failure is None:
-            self._hand_over(batch)
+                self._since_commit = time.monotonic()
+        if self._failure is None:
+            for stretch in self._stretches(Polled()):
+                self._gather(batch, stretch)
+            if batch.stretches:
+                self._hand_over(batch)
 
-    def _stretches(self, chunks: Sequence[Chunk]) -> Iterator[Stretch]:
-        """What chunks hold, decoded one after another; none has more messages than a batch."""
-        for chunk in chunks:
-            rest = self._decoded(chunk)
-            while len(rest.offsets) > self.pace.rows:
-                first, rest = rest.divide(self.pace.rows)
-                yield first
-            yield rest
+    def _patience(self, batch: _Batch) -> float:
+        """How long to wait for more before a batch is due, in seconds."""
+        left = batch.since + self.pace.seconds - time.monotonic() if batch.stretches else POLL_SECONDS
+        return max(0.0, min(POLL_SECONDS, left))
 
-    def _decoded(self, chunk: Chunk) -> Stretch:
-        own = Route(self.adapter, IntakeSettings(self.intake, self.limits))
-        route = self.routes.get(chunk.key.topic, own)
-        limits = route.settings.limits
-        decoded = decoded_chunk(route.adapter, chunk, limits, self.clock())
-        stretch = stretch_of(chunk, apply(decoded, route.settings.intake, limits), limits)
+    def _is_settled(self) -> bool:
+        """Whether all that was passed on is sealed: a batch still under way may yet be fenced."""
+        self._handed.join()
+        return self._fenced.empty()
+
+    def _pass_on(self, batch: _Batch) -> _Batch:
+        """Have a batch sealed, if there is something in it; the next one, empty."""
+        if not batch.stretches:
+            return batch
+        self._complete(batch)
+        self._hand_over(batch)
+        self._since_commit = time.monotonic()
+        return _Batch()
+
+    def _stretches(self, polled: Polled) -> Iterator[Stretch]:
+        """What chunks hold, in their order; none has more messages than a batch.
+
+        While more comes, what is still being decoded is waited for only where there is no room for more.
+        """
+        for chunk in polled.chunks:
+            while self.decoder.full:
+                yield from self._taken()
+            self.decoder.put(chunk, self._epochs.get(chunk.key, 0), self.clock())
+        last = polled.flush or not polled.chunks or self.source.finished
+        while self.decoder.waiting and (last or self.decoder.ready):
+            yield from self._taken()
+
+    def _taken(self) -> Iterator[Stretch]:
+        chunk, epoch, fate = self.decoder.take()
+        if epoch != self._epochs.get(chunk.key, 0):
+            return  # reading went back since it came: it comes again
+        if self.on_decoded is not None:
+            self.on_decoded(chunk, fate)
+        rest = stretch_of(chunk, fate)
         if self.first_refused is None:
-            self.first_refused = _first_refused(stretch)
-        return stretch
+            self.first_refused = _first_refused(rest)
+        while len(rest.offsets) > self.pace.rows:
+            first, rest = rest.divide(self.pace.rows)
+            yield first
+        yield rest
 
     def _gather(self, batch: _Batch, stretch: Stretch) -> None:
         if not batch.stretches:
@@ -255,7 +278,7 @@ class Pipeline:
         return batch.rows >= self.pace.rows or batch.bytes >= self.pace.bytes
 
     def _is_due(self, batch: _Batch) -> bool:
-        return time.monotonic() - batch.since >= self.pace.seconds
+        return bool(batch.stretches) and time.monotonic() - batch.since >= self.pace.seconds
 
     def _hand_over(self, batch: _Batch | None) -> None:
         while True:

@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.authority import apply
 from ingest.chunk import Chunk
 from ingest.decoded import Adapter, headers_of
+from ingest.decoding.fates import decide
 from ingest.intakes import IntakeSettings
 from ingest.letters import letter_row
-from ingest.stretches import decoded_chunk, split_headers, stretch_of
+from ingest.routes import Route
+from ingest.stretches import split_headers, stretch_of
 from ledger.errors import UsageError
 from ledger.format.manifest import OffsetKey
 from ledger.query.letter_ids import find_letter, letter_segments
@@ -115,8 +116,7 @@ def _decoded(
     values = pa.array(payloads, pa.large_binary())
     offsets = letters["record_offset"].to_numpy()
     chunk = Chunk(key, int(offsets[0]), int(offsets[-1]) + 1, offsets, values, headers=headers)
-    decoded = decoded_chunk(adapter, chunk, settings.limits, writer.clock())
-    return stretch_of(chunk, apply(decoded, settings.intake, settings.limits), settings.limits)
+    return stretch_of(chunk, decide({None: Route(adapter, settings)}, chunk, writer.clock()))
 
 
 def _by_key(letters: pa.Table) -> Iterator[tuple[OffsetKey, pa.Table]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from ingest import rows
@@ -20,7 +22,45 @@ BLANK = "blank"
 HELD_NO_EVENT = "holds no event"
 
 
-def stretch_of(chunk: Chunk, decoded: Decoded, limits: Limits) -> Stretch:
+@dataclass(slots=True)
+class Fate:
+    """What became of the messages of a chunk; but for `refused` as `Stretch` has it.
+
+    `refused` are the first few that the format itself could not read.
+    """
+
+    status: npt.NDArray[np.uint8]
+    events: pa.Table
+    message: npt.NDArray[np.int64]
+    aside: dict[int, SetAside]
+    refused: list[Verdict] = field(default_factory=list)
+    leaves: pa.FixedSizeBinaryArray | None = None
+
+
+def stretch_of(chunk: Chunk, fate: Fate) -> Stretch:
+    """A chunk and the fate of its messages as what the writer seals."""
+    return Stretch(
+        key=chunk.key,
+        start=chunk.start,
+        end=chunk.end,
+        offsets=chunk.offsets,
+        values=chunk.values,
+        status=fate.status,
+        events=fate.events,
+        message=fate.message,
+        aside=fate.aside,
+        skipped=chunk.skipped,
+        lost=chunk.lost,
+        read_bytes=chunk.read_bytes,
+        prefix=chunk.prefix,
+        prefix_at=chunk.prefix_at,
+        digests=chunk.digests,
+        objects=chunk.objects,
+        leaves=fate.leaves,
+    )
+
+
+def fate_of(chunk: Chunk, decoded: Decoded, limits: Limits) -> Fate:
     """Set the coordinates of every event and the fate of every message of a chunk."""
     status = np.full(len(chunk.offsets), IGNORED, np.uint8)
     status[decoded.message] = ACCEPTED
@@ -42,24 +82,7 @@ def stretch_of(chunk: Chunk, decoded: Decoded, limits: Limits) -> Stretch:
         aside[verdict.message] = SetAside(reason, verdict.part, verdict.field, payload)
     for position in np.flatnonzero(status == IGNORED).tolist():
         aside.setdefault(position, SetAside(HELD_NO_EVENT))
-    return Stretch(
-        key=chunk.key,
-        start=chunk.start,
-        end=chunk.end,
-        offsets=chunk.offsets,
-        values=chunk.values,
-        status=status,
-        events=_placed(decoded, chunk),
-        message=decoded.message,
-        aside=aside,
-        skipped=chunk.skipped,
-        lost=chunk.lost,
-        read_bytes=chunk.read_bytes,
-        prefix=chunk.prefix,
-        prefix_at=chunk.prefix_at,
-        digests=chunk.digests,
-        objects=chunk.objects,
-    )
+    return Fate(status, _placed(decoded, chunk), decoded.message, aside)
 
 
 def decoded_chunk(adapter: Adapter, chunk: Chunk, limits: Limits, now: datetime) -> Decoded:

@@ -94,7 +94,7 @@ def adapter_with(
 
     def from_options(options: Mapping[str, Any]) -> ObjectAdapter:
         known = read_options(model, name, options)
-        return ObjectAdapter(name, lambda one: rows_of(one, known), header)
+        return ObjectAdapter(name, rows_of, known, header)
 
     return from_options
 
@@ -105,12 +105,14 @@ class ObjectAdapter:
     def __init__(
         self,
         name: str,
-        rows_of: Callable[[ForeignObject], Iterator[rows.Row]],
+        rows_of: RowsOf[Any],
+        options: BaseModel,
         header: TellingHeader | None = None,
     ) -> None:
         self.name = name
         self.headers = () if header is None else (header.name,)
         self._rows_of = rows_of
+        self._options = options
         self._header = header
 
     def decode(self, values: pa.LargeBinaryArray, limits: Limits, now: datetime) -> Decoded:
@@ -149,7 +151,7 @@ class ObjectAdapter:
                     raise rows.Refused("wrong type: object expected")
                 line = None if batch else message
                 found = ForeignObject(one, limits, now, len(events), line, suspect)
-                for event in self._rows_of(found):
+                for event in self._rows_of(found, self._options):
                     events.append(event)
                     if len(events) > limits.events_per_message:
                         raise rows.Refused(f"more than {limits.events_per_message} events in one message")

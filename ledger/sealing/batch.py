@@ -46,6 +46,7 @@ class Stretch:
     `complete` is when the key's source was seen to end at or below `end`.
     `digests` are the hex SHA-256 of messages, by position, of which `values` do not have what was received.
     `objects`, of a stream of objects, say whose records the messages are; they fill [start, end) in order.
+    `leaves` are the leaf hashes of `events` as they stand (32 bytes each), where they are known already.
     """
 
     key: OffsetKey
@@ -67,6 +68,7 @@ class Stretch:
     derived: bool = False
     digests: Mapping[int, str] = field(default_factory=dict)
     objects: Sequence[ObjectRange] | None = None
+    leaves: pa.FixedSizeBinaryArray | None = None
 
     @classmethod
     def empty(cls, key: OffsetKey, at: int) -> Stretch:
@@ -96,6 +98,7 @@ class Stretch:
             None if self.replays is None else self.replays[:messages],
             digests={at: digest for at, digest in self.digests.items() if at < messages},
             objects=None if self.objects is None else _objects_below(self.objects, edge),
+            leaves=None if self.leaves is None else self.leaves.slice(0, row),
         )  # fmt: skip
         tail_at = self.prefix_at
         second = Stretch(
@@ -107,6 +110,7 @@ class Stretch:
             None if self.replays is None else self.replays[messages:], self.complete,
             digests={at - messages: digest for at, digest in self.digests.items() if at >= messages},
             objects=None if self.objects is None else _objects_from(self.objects, edge),
+            leaves=None if self.leaves is None else self.leaves.slice(row),
         )  # fmt: skip
         return first, second
 

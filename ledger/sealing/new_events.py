@@ -80,8 +80,9 @@ def keep_fresh(stretches: Sequence[Stretch], fresh: Fresh) -> list[Stretch]:
 def _without_duplicates(
     stretch: Stretch, duplicate: npt.NDArray[np.bool_], conflict: npt.NDArray[np.bool_]
 ) -> Stretch:
-    events, message = stretch.events, stretch.message
+    events, message, leaves = stretch.events, stretch.message, stretch.leaves
     if conflict.any():
+        leaves = None  # the mark is part of what is hashed
         at = events.schema.get_field_index("conflict")
         marks = pa.array(conflict, mask=~conflict)
         events = events.set_column(at, events.schema.field(at), marks)
@@ -93,7 +94,11 @@ def _without_duplicates(
     emptied = np.flatnonzero((status == ACCEPTED) & ~still)
     status[emptied] = DUPLICATE
     aside = {**stretch.aside, **{int(at): SetAside(SEEN_BEFORE) for at in emptied}}
-    return replace(stretch, events=events.filter(pa.array(keep)), message=message, status=status, aside=aside)
+    kept = pa.array(keep)
+    return replace(
+        stretch, events=events.filter(kept), message=message, status=status, aside=aside,
+        leaves=None if leaves is None else leaves.filter(kept),
+    )  # fmt: skip
 
 
 def _repeated(keys: KeyHashes) -> list[list[int]]:

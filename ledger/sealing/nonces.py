@@ -34,4 +34,4 @@ def _with_nonces(stretch: Stretch, classes: pa.Array) -> Stretch:
     width = 2 * NONCE_BYTES
     made = pa.array([text[at : at + width] for at in range(0, len(text), width)], pa.string())
     nonces = pc.if_else(wanted, made, pa.scalar(None, pa.string()))
-    return replace(stretch, events=stretch.events.set_column(_AT, _FIELD, nonces))
+    return replace(stretch, events=stretch.events.set_column(_AT, _FIELD, nonces), leaves=None)

@@ -101,11 +101,14 @@ def _places(stretches: Iterable[Stretch]) -> set[tuple[str, int]]:
 def seal(stretches: Sequence[Stretch], store: Store, now: datetime) -> Sealed:
     """Write the batch's segments and dead letters durably. Nothing names them yet."""
     events = pa.concat_tables([s.events for s in stretches]) if stretches else ARROW_SCHEMA.empty_table()
+    leaves = _known_leaves(stretches)
     segments, rows = [], []
     for (retention, day), picked in _by_place(events):
-        table = events if len(picked) == len(events) else events.take(pa.array(picked))
+        whole = len(picked) == len(events)
+        table = events if whole else events.take(pa.array(picked))
+        hashes = None if leaves is None else (leaves if whole else leaves.take(pa.array(picked))).to_pylist()
         when = date.fromordinal(_EPOCH + day).isoformat()
-        segments.append(_write_segment(table, retention, when, store))
+        segments.append(_write_segment(table, hashes, retention, when, store))
         rows.append(picked)
     letters = dead_letter_table(stretches, now)
     replays = [Replay(path=path, row=row) for s in stretches for path, row in s.replays or ()]
@@ -196,8 +199,17 @@ def _days(events: pa.Table) -> npt.NDArray[np.int64]:
     return days
 
 
-def _write_segment(table: pa.Table, retention: str, day: str, store: Store) -> SegmentRef:
-    segment = write_events(table)
+def _known_leaves(stretches: Sequence[Stretch]) -> pa.ChunkedArray | None:
+    """The leaf hashes of all events, where every stretch brings its own."""
+    filled = [stretch for stretch in stretches if len(stretch.events)]
+    known = [stretch.leaves for stretch in filled if stretch.leaves is not None]
+    return pa.chunked_array(known) if known and len(known) == len(filled) else None
+
+
+def _write_segment(
+    table: pa.Table, leaves: list[bytes] | None, retention: str, day: str, store: Store
+) -> SegmentRef:
+    segment = write_events(table, leaves)
     assert segment.min_time is not None  # events always have a time
     assert segment.max_time is not None
     path = event_path(retention, day, new_name())

@@ -51,15 +51,17 @@ class Segment:
     kinds: dict[str, int] = field(default_factory=dict)
 
 
-def write_events(table: pa.Table) -> Segment:
+def write_events(table: pa.Table, leaves: list[bytes] | None = None) -> Segment:
     """The segment of a table in `ARROW_SCHEMA`, all of one retention class and one UTC date.
+
+    `leaves` are the leaf hashes of its rows, where they are known already.
 
     Raises `UsageError` for any other table, `DamageError` for a row without a canonical form.
     """
     classes = pc.unique(_checked(table, ARROW_SCHEMA)["retention"].drop_null())
     if len(classes) > 1:
         raise UsageError(f"A segment holds one retention class, not {', '.join(classes.to_pylist())}.")
-    segment = _segment(table)
+    segment = _segment(table, leaves)
     if segment.min_time and segment.max_time and segment.min_time.date() != segment.max_time.date():
         raise UsageError(
             f"A segment holds one date, not {segment.min_time.date()} to {segment.max_time.date()}."
@@ -149,8 +151,8 @@ def _read_rows(source: Source, schema: pa.Schema, start: int, end: int, *, coded
         return table
 
 
-def _segment(table: pa.Table) -> Segment:
-    leaves = leaf_hashes(table)
+def _segment(table: pa.Table, leaves: list[bytes] | None = None) -> Segment:
+    leaves = leaf_hashes(table) if leaves is None else leaves
     data = parquet_bytes(table)
     times = pc.min_max(table["time"])
     counts = pc.value_counts(table["kind"].drop_null()).to_pylist() if "kind" in table.column_names else []

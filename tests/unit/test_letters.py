@@ -17,7 +17,7 @@ from ingest.decoded import Limits
 from ingest.intakes import IntakeSettings
 from ingest.letters import listed, shown
 from ingest.replay import BATCH_LETTERS, replay
-from ingest.stretches import decoded_chunk, split_headers, stretch_of, with_headers
+from ingest.stretches import decoded_chunk, fate_of, split_headers, stretch_of, with_headers
 from ledger.errors import UsageError
 from ledger.format.manifest import OffsetKey
 from ledger.reader import Ledger
@@ -62,7 +62,7 @@ def test_a_letter_keeps_the_headers_that_are_a_part_of_its_message(made: Made) -
     reader, limits = adapter("cloudevents"), Limits()
     decoded = decoded_chunk(reader, broken, limits, NOON)
     assert [(one.reason, one.field) for one in decoded.rejected] == [("missing", "type"), ("missing", "type")]
-    made.writer().commit([stretch_of(broken, decoded, limits)])
+    made.writer().commit([stretch_of(broken, fate_of(broken, decoded, limits))])
     with opened(made) as ledger:
         rows, _ = listed(ledger, "rejected", 10)
         kept = [orjson.loads(shown(ledger, one["id"])["message"]) for one in reversed(rows)]

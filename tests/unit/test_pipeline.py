@@ -159,18 +159,13 @@ def test_stop_seals_what_is_in_hand(made: Made) -> None:
     source = Messages([_message(n) for n in range(1000)], step=1)
     pipeline = _pipeline(made, source, rows=100_000)
     seen = deque[int](maxlen=1)
-    decode = pipeline.adapter.decode
 
-    class Stopping:
-        name = "native"
+    def stop_at_seven(*_: object) -> None:
+        seen.append(source.at)
+        if source.at == 7:
+            pipeline.stop()
 
-        def decode(self, *arguments: object) -> object:
-            seen.append(source.at)
-            if source.at == 7:
-                pipeline.stop()
-            return decode(*arguments)  # type: ignore[arg-type]  # passed through
-
-    pipeline.adapter = Stopping()  # type: ignore[assignment]  # the same interface
+    pipeline.on_decoded = stop_at_seven
     totals = pipeline.run()
     assert totals.accepted == 7
     assert source.sealed_to == 7

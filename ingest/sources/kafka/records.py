@@ -24,7 +24,7 @@ from kafka.record.util import calc_crc32c
 from ingest.sources.kafka.codecs import decompress
 from ingest.sources.kafka.headers import headers_at
 
-GROUP_BYTES = 4 << 20  # decoded bytes after which a group is handed on
+GROUP_BYTES = 12 << 20  # decoded bytes after which a group is handed on
 MAX_BATCH_BYTES = 128 << 20  # decoded bytes of one batch that are held; what is behind is not read
 MAX_PREVIEW_BYTES = 64 << 10  # of a message that crosses MAX_BATCH_BYTES
 
