@@ -13,7 +13,7 @@ PARALLEL := -n $(WORKERS) --dist worksteal
 SOURCES := $(wildcard ledger ingest detections dashboard issuer notebooks decision_ledger.py docs/generate.py docs/screenshots.py tests .ci/audit.py .ci/bom.py)
 DEMO_ARGS ?=
 
-.PHONY: help setup demo test coverage check lint types layers audit sbom bench spark faults faults-tests docs screenshots format lock clean ci-deps
+.PHONY: help setup demo test coverage check lint types layers audit sbom bench bench-parts spark faults faults-tests docs screenshots format lock clean ci-deps
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,8 +51,13 @@ audit: setup ## known vulnerabilities among the locked packages
 sbom: setup ## what the product is made of: build/sbom.cdx.json (CycloneDX) and build/licences.md
 	$(PY) .ci/bom.py build
 
-bench: setup .venv/.spark-stamp ## speed, as ratios to peers on this machine (fetches Spark)
-	$(PYTEST) -p no:xdist -p no:cacheprovider --timeout=0 -s tests/benchmarks $(ARGS)
+bench: setup .venv/.spark-stamp ## speed, as ratios to peers on this machine (fetches Spark); ONLY=… for some, resumable
+	PYTHONPATH=. $(PY) -m tests.benchmarks.comparisons $(ONLY)
+	PYTHONPATH=. $(PY) docs/generate.py
+
+bench-parts: setup ## speed of single parts: PART=tests/benchmarks/test_start.py for one of them
+	$(PYTEST) -p no:xdist -p no:cacheprovider --timeout=0 -s $(or $(PART),tests/benchmarks) $(ARGS)
+	PYTHONPATH=. $(PY) docs/generate.py
 
 .venv/.spark-stamp: requirements-spark.lock .venv/.setup-stamp
 	@uv=$$([ -x .uv/bin/uv ] && echo .uv/bin/uv || command -v uv); UV_SYSTEM_CERTS=1 "$$uv" pip install --quiet \

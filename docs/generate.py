@@ -80,14 +80,27 @@ def performance_table() -> str:
     """One row per figure of `make bench`, and the machine that they are of."""
     held = json.loads((DOCS / "performance.json").read_text("utf-8"))
     machine = held["machine"]
+    compared = {name: one for name, one in held["figures"].items() if "peer" in one}
     lines = [
         f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_gib']} GiB, "
         f"Python {machine['python']}.",
         "",
-        "| figure | value | spread | target | commit |",
-        "| --- | --- | --- | --- | --- |",
+        "| figure | what | ours | the peer's | ratio | spread | target | commit |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
+    for name, one in sorted(compared.items()):
+        low, high = one["spread"]
+        target = "" if one["target"] is None else f"{one['target']:g}"
+        lines.append(
+            f"| `{name}` | {one['says']} | {one['value']:,.4g} {one['unit']} | {one['peer']}: "
+            f"{one['peer_value']:,.4g} | {one['ratio']:.2f} | {low:.2f} to {high:.2f} | {target} "
+            f"| {one['commit']} |"
+        )
+    lines += ["", "Single parts, by `make bench-parts`:", "", "| figure | value | spread | target | commit |"]
+    lines.append("| --- | --- | --- | --- | --- |")
     for name, figure in sorted(held["figures"].items()):
+        if name in compared:
+            continue
         low, high = figure["spread"]
         target = "" if figure["target"] is None else f"{figure['target']:g}"
         lines.append(

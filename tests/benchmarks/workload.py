@@ -150,9 +150,14 @@ def events(n: int, seed: int) -> list[dict[str, Any]]:
     return list(islice(_stream(seed), n))
 
 
+def each_line(n: int, seed: int) -> Iterator[bytes]:
+    """The same `n` events as JSON, one after another, without line ends."""
+    return (orjson.dumps(event) for event in islice(_stream(seed), n))
+
+
 def json_lines(n: int, seed: int) -> list[bytes]:
-    """The same `n` events as JSON, one message each, without line ends."""
-    return [orjson.dumps(event) for event in islice(_stream(seed), n)]
+    """As `each_line`, in a list."""
+    return list(each_line(n, seed))
 
 
 def id_entropy(events_table: pa.Table) -> int:

@@ -39,6 +39,8 @@ GROWTH = 1.1
 """The last quarter's median may be so many times that of the one before; and some more for small numbers."""
 LAG_SECONDS = 10.0
 """How far behind a worker may be at most, in seconds of events, where memory and handles are judged."""
+BACKLOG = 100_000
+"""Messages that are there at once, so that the worker starts every process that it ever will."""
 TOPIC = {"retention.bytes": str(512 << 20), "segment.bytes": str(64 << 20)}
 
 
@@ -61,13 +63,13 @@ class Samples:
 
 
 def produce(bootstrap: str, topic: str, rate: float, seconds: float) -> int:
-    """Send events for so long, `rate` a second, or as fast as it goes where that is 0; how many."""
+    """Send events for so long, `rate` a second after a backlog, or as fast as it goes where 0; how many."""
     producer = KafkaProducer(
         bootstrap_servers=bootstrap, compression_type="lz4", linger_ms=20, batch_size=1 << 18, acks=1
     )
     begun, sent = time.monotonic(), 0
     while (now := time.monotonic() - begun) < seconds:
-        due = sent + 2_000 if not rate else int(now * rate)
+        due = BACKLOG + int(now * rate) if rate else sent + 2_000
         for number in range(sent, due):
             producer.send(topic, value=_message(topic, number), partition=number % PARTITIONS)
         sent = max(sent, due)
@@ -114,7 +116,7 @@ def _soak(folder: Path, broker: Restartable, topics: Topics, peak: float, number
     try:
         while producer.poll() is None and worker.poll() is None:
             time.sleep(SAMPLE_SECONDS)
-            produced = int(min(seconds, time.monotonic() - begun) * rate)
+            produced = BACKLOG + int(min(seconds, time.monotonic() - begun) * rate)
             samples.take(psutil.Process(worker.pid), max(0, produced - _sealed(ledger)))
         assert producer.stdout is not None
         count = int(producer.stdout.read())

@@ -1,0 +1,9 @@
+"""Every comparison, in the order in which they run."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.benchmarks.comparisons import files, reading, topics
+
+COMPARISONS: Final = (*files.COMPARISONS, *topics.COMPARISONS, *reading.COMPARISONS)

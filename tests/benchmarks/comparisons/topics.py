@@ -1,0 +1,187 @@
+"""A prefilled topic of Kafka: sealed by us, against a bare poll loop and Spark that writes plain Parquet."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from kafka import KafkaProducer
+
+from tests.benchmarks import workload
+from tests.benchmarks.comparisons.comparison import Comparison, Sides
+from tests.benchmarks.comparisons.processes import SEED, new_ledger, script, seconds
+from tests.broker.broker import Restartable
+from tests.broker.jars import BrokerUnavailable, fetch, java_command
+from tests.broker.topics import Topics
+from tests.services import command
+
+PARTITIONS: Final = 4
+POLL: Final = """
+import sys
+from kafka import KafkaConsumer, TopicPartition
+consumer = KafkaConsumer(bootstrap_servers=sys.argv[1], auto_offset_reset="earliest")
+consumer.assign([TopicPartition(sys.argv[2], one) for one in range(4)])
+left = int(sys.argv[3])
+while left > 0:
+    left -= sum(map(len, consumer.poll(timeout_ms=1000, max_records=50_000).values()))
+"""
+SPARK_KAFKA: Final = "org.apache.spark:spark-sql-kafka-0-10_2.13:"
+
+
+@contextmanager
+def filled(count: int, folder: Path) -> Iterator[tuple[str, str]]:
+    """A broker and a topic of lz4 batches with `count` events; its address and the topic."""
+    place = folder / "broker"
+    place.mkdir()
+    broker = Restartable(place)
+    try:
+        with Topics(broker.bootstrap) as topics:
+            topic = topics.create(PARTITIONS)
+            producer = KafkaProducer(
+                bootstrap_servers=broker.bootstrap, compression_type="lz4", linger_ms=50,
+                batch_size=1 << 18, acks=1, buffer_memory=64 << 20,
+            )  # fmt: skip
+            for number, line in enumerate(workload.each_line(count, SEED)):
+                producer.send(topic, line, partition=number % PARTITIONS)
+            producer.close()
+            yield broker.bootstrap, topic
+    finally:
+        broker.stop()
+        shutil.rmtree(place)
+
+
+@dataclass(slots=True)
+class _Ours:
+    bootstrap: str
+    topic: str
+    count: int
+    folder: Path
+
+    def ours(self) -> float:
+        ledger = new_ledger(self.folder)
+        sealing = command("ingest", "kafka", "--bootstrap", self.bootstrap, "--topic", self.topic, "--group",
+                          f"g-{time.monotonic_ns()}", "--until-end", "--ledger", ledger)  # fmt: skip
+        return self.count / seconds(sealing, self.folder)
+
+
+@dataclass(slots=True)
+class _Poll(_Ours):
+    def peers(self) -> float:
+        polling = script(POLL, self.bootstrap, self.topic, str(self.count))
+        return self.count / seconds(polling, self.folder)
+
+
+@dataclass(slots=True)
+class _Spark(_Ours):
+    session: Any
+
+    def peers(self) -> float:
+        """One more run in a session that is warm."""
+        place = self.folder / "spark"
+        shutil.rmtree(place, ignore_errors=True)
+        begun = time.perf_counter()
+        lines = (
+            self.session.readStream.format("kafka")
+            .option("kafka.bootstrap.servers", self.bootstrap)
+            .option("subscribe", self.topic)
+            .option("startingOffsets", "earliest")
+            .load()
+        )
+        parsed = lines.selectExpr(f"from_json(CAST(value AS STRING), '{_schema()}') AS e").select("e.*")
+        query = (
+            parsed.writeStream.format("parquet")
+            .option("path", str(place / "out"))
+            .option("checkpointLocation", str(place / "checkpoint"))
+            .trigger(availableNow=True)
+            .start()
+        )
+        query.awaitTermination()
+        rate = self.count / (time.perf_counter() - begun)
+        written = self.session.read.parquet(str(place / "out")).count()
+        assert written == self.count, f"Spark wrote {written} of {self.count} events"
+        return rate
+
+
+def _schema() -> str:
+    """The workload's fields as Spark names their types: what its user would write."""
+    kinds = {str: "STRING", int: "BIGINT", bool: "BOOLEAN", list: "ARRAY<STRING>", dict: "STRING"}
+    fields: dict[str, str] = {}
+    for event in workload.events(2_000, SEED):
+        fields |= {name: kinds[type(value)] for name, value in event.items()}
+    return ", ".join(f"`{name}` {kind}" for name, kind in fields.items())
+
+
+@contextmanager
+def with_poll(count: int, folder: Path) -> Iterator[Sides]:
+    """kafka-python's own loop, which does nothing with what it gets: what any of its users pays."""
+    with filled(count, folder) as (bootstrap, topic):
+        yield _Poll(bootstrap, topic, count, folder)
+
+
+@contextmanager
+def with_spark(count: int, folder: Path) -> Iterator[Sides]:
+    """Structured Streaming to plain Parquet, no hash, in one session whose first two runs do not count."""
+    from pyspark.sql import SparkSession
+
+    with filled(count, folder) as (bootstrap, topic):
+        session = (
+            SparkSession.builder.master("local[*]")
+            .config("spark.jars.packages", SPARK_KAFKA + _spark_version())
+            .config("spark.driver.memory", "4g")
+            .config("spark.sql.shuffle.partitions", "4")
+            .config("spark.ui.enabled", "false")
+            .config("spark.driver.bindAddress", "127.0.0.1")
+            .config("spark.driver.host", "127.0.0.1")
+            .getOrCreate()
+        )
+        try:
+            sides = _Spark(bootstrap, topic, count, folder, session)
+            for _ in range(2):
+                sides.peers()
+            yield sides
+        finally:
+            session.stop()
+
+
+def _spark_version() -> str:
+    import pyspark
+
+    return str(pyspark.__version__)
+
+
+@cache
+def broker_needs() -> str | None:
+    """Why no broker can be started here, or None."""
+    try:
+        java_command()
+        fetch()
+    except BrokerUnavailable as reason:
+        return str(reason)
+    return None
+
+
+def spark_needs() -> str | None:
+    """Why Spark cannot run here, or None."""
+    try:
+        import pyspark  # noqa: F401 - whether it is there
+    except ImportError:
+        return "pyspark is not installed (`make bench` fetches it)"
+    return broker_needs()
+
+
+COMPARISONS: Final = (
+    Comparison(
+        "ingest_vs_poll", "`ingest kafka` by a bare kafka-python poll loop over the same topic", "events/s",
+        "kafka-python poll", 0.5, 1_000_000, 2_000, with_poll, broker_needs,
+    ),
+    Comparison(
+        "ingest_vs_spark", "`ingest kafka` by warm Spark Structured Streaming to plain Parquet", "events/s",
+        "Spark, warm", 1.4, 1_000_000, 2_000, with_spark, spark_needs,
+    ),
+)  # fmt: skip
