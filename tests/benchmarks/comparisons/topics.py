@@ -22,6 +22,7 @@ from tests.broker.topics import Topics
 from tests.services import command
 
 PARTITIONS: Final = 4
+FLUSHED_EVERY: Final = 20_000
 POLL: Final = """
 import sys
 from kafka import KafkaConsumer, TopicPartition
@@ -45,10 +46,12 @@ def filled(count: int, folder: Path) -> Iterator[tuple[str, str]]:
             topic = topics.create(PARTITIONS)
             producer = KafkaProducer(
                 bootstrap_servers=broker.bootstrap, compression_type="lz4", linger_ms=50,
-                batch_size=1 << 18, acks=1, buffer_memory=64 << 20,
+                batch_size=1 << 18, acks=1,
             )  # fmt: skip
             for number, line in enumerate(workload.each_line(count, SEED)):
                 producer.send(topic, line, partition=number % PARTITIONS)
+                if number % FLUSHED_EVERY == 0:
+                    producer.flush()
             producer.close()
             yield broker.bootstrap, topic
     finally:
