@@ -19,7 +19,7 @@ from typing import Final
 
 from ingest.chunk import Chunk
 from ingest.decoding.fates import PackedChunk, PackedFate, Routes, decide
-from ingest.decoding.shared import SharedEnd
+from ingest.decoding.shared import SharedEnd, can_share
 from ingest.stretches import Fate
 from ledger.errors import OutsideError
 
@@ -31,13 +31,16 @@ WAITING_EACH: Final = 2
 """Chunks that are handed to a process and not answered yet."""
 MAX_DEATHS: Final = 2
 """Processes that may die over one chunk."""
+MOST_USUAL: Final = 4
+"""More wait for the one process that commits."""
 END_SECONDS: Final = 5.0
+_OURS: Final = "DECISION_LEDGER_"
 
 
 def usual_workers() -> int:
-    """As many as there are cores for this process; none where there is one."""
+    """As many as there are cores for this process, MOST_USUAL at most; none where there is one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    return cores if cores > 1 and hasattr(os, "memfd_create") else 0
+    return min(cores, MOST_USUAL) if cores > 1 and can_share() else 0
 
 
 @dataclass(slots=True, eq=False)
@@ -57,11 +60,13 @@ class _Worker:
     def __init__(self, routes: Routes) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         path = os.pathsep.join(dict.fromkeys(str(Path(one).absolute()) for one in sys.path if one))
+        # Our own variables stay here: a signing key may be in them.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "ingest.decoding.worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": path, "POLARS_MAX_THREADS": "1"},
+                env={**environment, "PYTHONPATH": path, "POLARS_MAX_THREADS": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )
@@ -72,7 +77,9 @@ class _Worker:
 
     def has_said(self) -> bool:
         """Whether something of it can be received without waiting."""
-        return bool(select.select([self.end], [], [], 0)[0])
+        waiting = select.poll()  # unlike select(), for descriptors of any number
+        waiting.register(self.end, select.POLLIN)
+        return bool(waiting.poll(0))
 
     def close(self) -> None:
         """It ends as soon as it sees that nobody asks any more."""
@@ -103,10 +110,12 @@ class Decoder:
         job = _Job(self._last, chunk, epoch, now)
         self._jobs.append(job)
         large = self.workers > 0 and len(chunk.values) >= self.small
+        worker = None
         if large:
             self._seen += len(chunk.values)
-            self._grow()
-        worker = self._idlest() if large else None
+            worker = self._idlest()
+            if worker is None and self._seen >= self.start_after:
+                self._grow()
         if worker is None:
             job.fate = decide(self.routes, chunk, now)
         else:
@@ -152,7 +161,8 @@ class Decoder:
             self._team.pop().close()
 
     def _grow(self) -> None:
-        if self._seen >= self.start_after and len(self._team) < self.workers:
+        """One more process, where all that there are have more to do than they can."""
+        if len(self._team) < self.workers and all(one.ready for one in self._team):
             self._team.append(_Worker(self.routes))
 
     def _idlest(self) -> _Worker | None:

@@ -24,6 +24,15 @@ _HEAD: Final = struct.Struct("<QQ")
 _FRAME: Final = struct.Struct("<QQ")
 
 
+def can_share() -> bool:
+    """Whether this system has memory without a name (Linux), and lets us have it."""
+    try:
+        os.close(os.memfd_create("decision-ledger"))
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
 class SharedEnd:
     """One end of a socket over which numbered objects go. Raises EOFError where the other end is gone."""
 

@@ -90,10 +90,10 @@ def settle(made: Decoder, chunks: list[Chunk]) -> list[tuple[Chunk, int, Fate]]:
 
 def until_ready(made: Decoder) -> None:
     """All its processes are there and have said so."""
-    settle(made, [chunk([event(0)])] * made.workers)
-    for worker in made._team:
-        if not worker.ready:
-            made._receive(worker)
+    while len(made._team) < made.workers:
+        made._grow()
+        if not made._team[-1].ready:
+            made._receive(made._team[-1])
 
 
 messages = st.one_of(
@@ -227,6 +227,26 @@ def test_messages_over_which_processes_die_again_and_again_end_the_run(
         assert made._jobs[0].deaths == MAX_DEATHS + 1
     finally:
         made.close()
+
+
+def test_a_process_knows_nothing_of_our_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DECISION_LEDGER_KEY_TEXT", "PRIVATE+KEY+x")
+    made = Decoder({None: route()}, workers=1)
+    try:
+        until_ready(made)
+        seen = Path(f"/proc/{made._team[0].process.pid}/environ").read_bytes()
+        assert b"PRIVATE+KEY" not in seen
+        assert b"PYTHONPATH" in seen
+    finally:
+        made.close()
+
+
+def test_without_shared_memory_all_is_decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: str) -> int:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "memfd_create", refused)
+    assert decoding.usual_workers() == 0
 
 
 class Broken:
