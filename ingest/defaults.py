@@ -9,8 +9,8 @@ FORMATS: Final = (
     "authzen", "ssf", "cloudevents",
 )  # fmt: skip
 """What `--format` takes."""
-BATCH_ROWS: Final = 50_000
-"""A batch is sealed at so many messages,"""
+BATCH_ROWS: Final = 125_000
+"""A batch is sealed at so many messages: as many as a file has that is never merged with others,"""
 BATCH_SECONDS: Final = 1.0
 """or so many seconds after its first one."""
 SECURITY_PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")

@@ -32,7 +32,9 @@ from ledger.format.manifest import FILE_PREFIX, Append, OffsetKey
 from ledger.sealing.batch import REJECTED, Stretch
 from ledger.writer import TICK_SECONDS, Writer
 
-BATCH_BYTES: Final = 64 * 1024 * 1024
+BATCH_BYTES: Final = 160 * 1024 * 1024
+BEHIND: Final = 3.0
+"""While more comes than can be decoded a batch may wait so many times longer: small files must be merged."""
 POLL_SECONDS: Final = 0.2
 SILENT_SECONDS: Final = 5.0
 """A key at its end that nothing comes of is named again in what is sealed, so long after the last time."""
@@ -165,7 +167,7 @@ class Pipeline:
                 self._gather(batch, stretch)
                 if self._is_full(batch):
                     batch = self._pass_on(batch)
-            if polled.flush or self._is_due(batch):
+            if polled.flush or self._is_due(batch, behind=bool(polled.chunks) and self.decoder.full):
                 batch = self._pass_on(batch)
             if polled.flush:
                 self._handed.join()
@@ -277,8 +279,9 @@ class Pipeline:
     def _is_full(self, batch: _Batch) -> bool:
         return batch.rows >= self.pace.rows or batch.bytes >= self.pace.bytes
 
-    def _is_due(self, batch: _Batch) -> bool:
-        return bool(batch.stretches) and time.monotonic() - batch.since >= self.pace.seconds
+    def _is_due(self, batch: _Batch, *, behind: bool) -> bool:
+        patience = self.pace.seconds * (BEHIND if behind else 1.0)
+        return bool(batch.stretches) and time.monotonic() - batch.since >= patience
 
     def _hand_over(self, batch: _Batch | None) -> None:
         while True:

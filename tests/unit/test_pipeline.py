@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections import deque
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from ingest.adapters import adapter
 from ingest.authority import Intake
 from ingest.chunk import Chunk
-from ingest.pipeline import Pace, Pipeline
+from ingest.pipeline import Pace, Pipeline, _Batch
 from ingest.sources import Ended, Polled
 from ledger.errors import OutsideError
 from ledger.format.manifest import Append, Entry, OffsetKey, Tick, parse_entry, parse_instant
@@ -169,6 +170,17 @@ def test_stop_seals_what_is_in_hand(made: Made) -> None:
     totals = pipeline.run()
     assert totals.accepted == 7
     assert source.sealed_to == 7
+
+
+def test_a_batch_waits_longer_while_more_comes_than_can_be_decoded(made: Made) -> None:
+    pipeline = _pipeline(made, Messages([]))
+    batch = _Batch()
+    pipeline.pace = Pace(rows=100, seconds=100.0)
+    assert not pipeline._is_due(batch, behind=False)
+    pipeline._gather(batch, stretch([row(1)], key=KEY))
+    for age, due in ((50, (False, False)), (150, (True, False)), (350, (True, True))):
+        batch.since = time.monotonic() - age
+        assert (pipeline._is_due(batch, behind=False), pipeline._is_due(batch, behind=True)) == due
 
 
 def test_what_stops_the_writer_stops_the_run_and_closes_the_source(
