@@ -39,12 +39,14 @@ def java_command() -> str:
     return java
 
 
-def fetch() -> Path:
-    """The folder of jars, filled on first use; one process fetches, the others wait for it.
+def fetch(pom: Path = POM, holds: str = "kafka_*.jar") -> Path:
+    """The folder of a pom's jars, filled on first use; one process fetches, the others wait for it.
+
+    `holds` matches the jar that must be among them.
 
     Raises `BrokerUnavailable` when Maven is missing or cannot reach its repository.
     """
-    wanted = CACHE / hashlib.sha256(POM.read_bytes()).hexdigest()[:16]
+    wanted = CACHE / hashlib.sha256(pom.read_bytes()).hexdigest()[:16]
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -55,7 +57,7 @@ def fetch() -> Path:
             raise BrokerUnavailable("there is no Maven")
         partial = CACHE / "partial"
         shutil.rmtree(partial, ignore_errors=True)
-        command = [maven, "-q", "-B", "-f", str(POM), "dependency:copy-dependencies"]
+        command = [maven, "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
         command.append(f"-DoutputDirectory={partial}")
         try:
             done = subprocess.run(
@@ -63,7 +65,7 @@ def fetch() -> Path:
             )
         except subprocess.TimeoutExpired:
             raise BrokerUnavailable("Maven did not answer in time") from None
-        if done.returncode or not any(partial.glob("kafka_*.jar")):
+        if done.returncode or not any(partial.glob(holds)):
             lines = (done.stdout + done.stderr).strip().splitlines() or ["no output"]
             raise BrokerUnavailable(f"Maven failed: {lines[0]}")
         partial.rename(wanted)

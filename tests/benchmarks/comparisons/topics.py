@@ -32,7 +32,14 @@ left = int(sys.argv[3])
 while left > 0:
     left -= sum(map(len, consumer.poll(timeout_ms=1000, max_records=50_000).values()))
 """
-SPARK_KAFKA: Final = "org.apache.spark:spark-sql-kafka-0-10_2.13:"
+SPARK_POM: Final = Path(__file__).with_name("spark-pom.xml")
+NOT_OF_SPARK: Final = (
+    "spark-sql-kafka-*",
+    "spark-token-provider-kafka-*",
+    "kafka-clients-*",
+    "commons-pool2-*",
+)
+"""What of the pom's jars does not come with pyspark."""
 
 
 @contextmanager
@@ -135,7 +142,7 @@ def with_spark(count: int, folder: Path) -> Iterator[Sides]:
     with filled(count, folder) as (bootstrap, topic):
         session = (
             SparkSession.builder.master("local[*]")
-            .config("spark.jars.packages", SPARK_KAFKA + _spark_version())
+            .config("spark.jars", _spark_jars())
             .config("spark.driver.memory", "4g")
             .config("spark.sql.shuffle.partitions", "4")
             .config("spark.ui.enabled", "false")
@@ -152,10 +159,10 @@ def with_spark(count: int, folder: Path) -> Iterator[Sides]:
             session.stop()
 
 
-def _spark_version() -> str:
-    import pyspark
-
-    return str(pyspark.__version__)
+def _spark_jars() -> str:
+    """The connector, comma-separated. Raises BrokerUnavailable."""
+    folder = fetch(SPARK_POM, "spark-sql-kafka-*.jar")
+    return ",".join(str(jar) for pattern in NOT_OF_SPARK for jar in folder.glob(f"{pattern}.jar"))
 
 
 @cache
@@ -175,6 +182,10 @@ def spark_needs() -> str | None:
         import pyspark  # noqa: F401 - whether it is there
     except ImportError:
         return "pyspark is not installed (`make bench` fetches it)"
+    try:
+        _spark_jars()
+    except BrokerUnavailable as reason:
+        return str(reason)
     return broker_needs()
 
 
