@@ -17,6 +17,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from ingest.chunk import Chunk
 from ingest.decoding.fates import PackedChunk, PackedFate, Routes, decide
 from ingest.decoding.shared import SharedEnd, can_share
@@ -35,6 +37,8 @@ MOST_USUAL: Final = 4
 """More wait for the one process that commits."""
 END_SECONDS: Final = 5.0
 _OURS: Final = "DECISION_LEDGER_"
+
+log = structlog.get_logger()
 
 
 def usual_workers() -> int:
@@ -62,18 +66,26 @@ class _Worker:
         path = os.pathsep.join(dict.fromkeys(str(Path(one).absolute()) for one in sys.path if one))
         # Our own variables stay here: a signing key may be in them.
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "ingest.decoding.worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env={**environment, "PYTHONPATH": path, "POLARS_MAX_THREADS": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-            )
         self.end = SharedEnd(ours)
+        with theirs:
+            try:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-m", "ingest.decoding.worker", str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    env={**environment, "PYTHONPATH": path, "POLARS_MAX_THREADS": "1"},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                )
+            except OSError:
+                self.end.close()
+                raise
         self.jobs: deque[_Job] = deque()
         self.ready = False
-        self.end.send(0, routes)
+        try:
+            self.end.send(0, routes)
+        except EOFError:
+            self.close()
+            raise
 
     def has_said(self) -> bool:
         """Whether something of it can be received without waiting."""
@@ -163,7 +175,15 @@ class Decoder:
     def _grow(self) -> None:
         """One more process, where all that there are have more to do than they can."""
         if len(self._team) < self.workers and all(one.ready for one in self._team):
-            self._team.append(_Worker(self.routes))
+            try:
+                self._team.append(_Worker(self.routes))
+            except (OSError, EOFError) as error:
+                self._do_without(str(error))
+
+    def _do_without(self, why: str) -> None:
+        """No further process: those that there are do the work, or this one."""
+        self.workers = len(self._team)
+        log.warning("a decoding process could not be started", error=why, decoders=self.workers)
 
     def _idlest(self) -> _Worker | None:
         for worker in list(self._team):
@@ -197,18 +217,37 @@ class Decoder:
             raise RuntimeError(f"A decoding process failed:\n{answer}")
 
     def _replace(self, worker: _Worker) -> None:
-        """It died: another gets what it had."""
+        """It died: another gets what it had. One that died before it was ready is done without."""
         worker.close()
-        at = self._team.index(worker)
+        self._team.remove(worker)
+        if not worker.ready:
+            self._do_without(f"exit code {worker.process.returncode}")
+            return
         if worker.jobs:
             worker.jobs[0].deaths += 1
-        if not worker.ready or (worker.jobs and worker.jobs[0].deaths > MAX_DEATHS):
+        died_of_it = bool(worker.jobs) and worker.jobs[0].deaths > MAX_DEATHS
+        fresh = None if died_of_it else self._started()
+        if fresh is None:
             raise OutsideError(
                 f"A decoding process died again and again (exit code {worker.process.returncode}).",
                 "Nothing is lost. Look for what ends processes here, such as too little memory, and start "
                 "again; --decoders 0 decodes in this process.",
             )
-        self._team[at] = fresh = _Worker(self.routes)
-        self._receive(fresh)
+        self._team.append(fresh)
         for job in worker.jobs:
-            self._hand(job, self._team[at])
+            # Should that one die meanwhile, its successor stands in its place.
+            self._hand(job, self._team[-1])
+
+    def _started(self) -> _Worker | None:
+        """A process that is ready, or None."""
+        try:
+            fresh = _Worker(self.routes)
+        except (OSError, EOFError):
+            return None
+        try:
+            fresh.end.receive()
+        except EOFError:
+            fresh.close()
+            return None
+        fresh.ready = True
+        return fresh

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -247,6 +248,24 @@ def test_without_shared_memory_all_is_decoded_here(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(os, "memfd_create", refused)
     assert decoding.usual_workers() == 0
+
+
+@pytest.mark.parametrize("program", ["/nowhere/python", "/bin/false"])
+def test_where_no_process_can_be_started_all_is_decoded_here(
+    monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    made = Decoder({None: route()}, workers=2, small=1, start_after=0)
+    monkeypatch.setattr(sys, "executable", program)
+    try:
+        chunks = [chunk([event(n)], n) for n in range(4)]
+        for one in chunks:
+            made.put(one, 0, NOON)
+            for worker in made._team:
+                worker.process.wait(10)
+            made.take()
+        assert (made.workers, made._team) == (0, [])
+    finally:
+        made.close()
 
 
 class Broken:
