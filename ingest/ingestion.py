@@ -46,7 +46,7 @@ DecodersOption = Annotated[
     int | None,
     typer.Option(
         "--decoders",
-        help="Processes that decode, 0 for none; without it one per core.",
+        help="Processes that decode, 0 for none; without it one less than cores.",
         min=0,
         max=MAX_DECODERS,
     ),

@@ -32,7 +32,7 @@ from ledger.format.manifest import FILE_PREFIX, Append, OffsetKey
 from ledger.sealing.batch import REJECTED, Stretch
 from ledger.writer import TICK_SECONDS, Writer
 
-BATCH_BYTES: Final = 160 * 1024 * 1024
+BATCH_BYTES: Final = 120 * 1024 * 1024
 BEHIND: Final = 3.0
 """While more comes than can be decoded a batch may wait so many times longer: small files must be merged."""
 POLL_SECONDS: Final = 0.2

@@ -42,9 +42,9 @@ log = structlog.get_logger()
 
 
 def usual_workers() -> int:
-    """As many as there are cores for this process, MOST_USUAL at most; none where there is one."""
+    """As many as there are cores here but one, which the process that commits needs; MOST_USUAL at most."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    return min(cores, MOST_USUAL) if cores > 1 and can_share() else 0
+    return min(cores - 1, MOST_USUAL) if can_share() else 0
 
 
 @dataclass(slots=True, eq=False)
