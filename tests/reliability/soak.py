@@ -150,8 +150,8 @@ def _judge(samples: Samples, rate: float, number: int, tally: Tally) -> None:
         ("threads grew", samples.threads, 8),
     ):  # fmt: skip
         third, last = median(_part(values, 2, 3)), median(_part(values, 3, 4))
-        # In the short form the worker has only just begun to remember events.
-        if last > third * GROWTH + more and (number or name != "memory grew"):
+        # In the short form the worker has only just begun to remember events, and to start processes.
+        if number and last > third * GROWTH + more:
             tally.fail(name, f"from {third:,.0f} to {last:,.0f}")
     behind = max(_part(samples.behind, 2, 4))
     if number and behind > rate * LAG_SECONDS:
