@@ -14,11 +14,11 @@ import sys
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 
 import structlog
 
+from ingest.child_environment import child_environment
 from ingest.chunk import Chunk
 from ingest.decoding.fates import PackedChunk, PackedFate, Routes, decide
 from ingest.decoding.shared import SharedEnd, can_share
@@ -63,16 +63,15 @@ class _Worker:
 
     def __init__(self, routes: Routes) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        path = os.pathsep.join(dict.fromkeys(str(Path(one).absolute()) for one in sys.path if one))
         # Our own variables stay here: a signing key may be in them.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+        environment = child_environment(lambda name: name.startswith(_OURS))
         self.end = SharedEnd(ours)
         with theirs:
             try:
                 self.process = subprocess.Popen(
                     [sys.executable, "-m", "ingest.decoding.worker", str(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
-                    env={**environment, "PYTHONPATH": path, "POLARS_MAX_THREADS": "1"},
+                    env={**environment, "POLARS_MAX_THREADS": "1"},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                 )

@@ -9,8 +9,8 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
-from pathlib import Path
 
+from ingest.child_environment import child_environment
 from ingest.sources.kafka import settings as limits
 from ingest.sources.kafka.settings import KEY_PASSWORD_VARIABLE, PASSWORD_VARIABLE, KafkaSettings
 from ingest.sources.kafka.wire import Kind, Wire
@@ -25,14 +25,12 @@ class ReadingProcess:
         ours, theirs = socket.socketpair()
         # It outlives this call: `forget` closes it.
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - see above
-        path = os.pathsep.join(dict.fromkeys(str(Path(one).absolute()) for one in sys.path if one))
         secret = {PASSWORD_VARIABLE, KEY_PASSWORD_VARIABLE}
-        environment = {name: value for name, value in os.environ.items() if name not in secret}
         with theirs:
             self._child = subprocess.Popen(
                 [sys.executable, "-m", "ingest.sources.kafka.child", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                env={**environment, "PYTHONPATH": path},
+                env=child_environment(secret.__contains__),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._stderr,
