@@ -52,7 +52,7 @@ sbom: setup ## what the product is made of: build/sbom.cdx.json (CycloneDX) and 
 	$(PY) .ci/bom.py build
 
 bench: setup .venv/.spark-stamp ## speed, as ratios to peers on this machine (fetches Spark); ONLY=… for some, resumable
-	PYTHONPATH=. $(PY) -m tests.benchmarks.comparisons $(ONLY)
+	PYTHONPATH=. $(PY) -m tests.benchmarks $(ONLY)
 	PYTHONPATH=. $(PY) docs/generate.py
 
 bench-parts: setup ## speed of single parts: PART=tests/benchmarks/test_start.py for one of them

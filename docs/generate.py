@@ -78,7 +78,7 @@ def reliability_tables() -> str:
 
 def performance_table() -> str:
     """One row per figure of `make bench`, and the machine that they are of."""
-    held = json.loads((DOCS / "performance.json").read_text("utf-8"))
+    held = _performance()
     machine = held["machine"]
     compared = {name: one for name, one in held["figures"].items() if "peer" in one}
     lines = [
@@ -90,16 +90,22 @@ def performance_table() -> str:
     ]
     for name, one in sorted(compared.items()):
         low, high = one["spread"]
-        target = "" if one["target"] is None else f"{one['target']:g}"
+        targets = [] if one["target"] is None else [f"{one['target']:g}"]
+        if one.get("value_target") is not None:
+            targets.append(f"{one['value_target']:g} {one['unit']}")
         lines.append(
             f"| `{name}` | {one['says']} | {one['value']:,.4g} {one['unit']} | {one['peer']}: "
-            f"{one['peer_value']:,.4g} | {one['ratio']:.2f} | {low:.2f} to {high:.2f} | {target} "
+            f"{one['peer_value']:,.4g} | {one['ratio']:.2f} | {low:.2f} to {high:.2f} | {', '.join(targets)} "
             f"| {one['commit']} |"
         )
-    lines += ["", "Single parts, by `make bench-parts`:", "", "| figure | value | spread | target | commit |"]
-    lines.append("| --- | --- | --- | --- | --- |")
-    for name, figure in sorted(held["figures"].items()):
-        if name in compared:
+    return "\n".join(lines) + "\n"
+
+
+def parts_table() -> str:
+    """One row per figure of `make bench-parts`."""
+    lines = ["| figure | value | spread | target | commit |", "| --- | --- | --- | --- | --- |"]
+    for name, figure in sorted(_performance()["figures"].items()):
+        if "peer" in figure:
             continue
         low, high = figure["spread"]
         target = "" if figure["target"] is None else f"{figure['target']:g}"
@@ -110,10 +116,66 @@ def performance_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def stage_table() -> str:
+    """One row per stage of sealing, and what it could not go below."""
+    lines = []
+    for one in _performance().get("profiles", {}).values():
+        lines += [
+            f"{one['unit']}, over {one['events']:,} events, at {one['commit']}:",
+            "",
+            "| stage | cost | what it could not go below | |",
+            "| --- | --- | --- | --- |",
+        ]
+        for row in one["stages"]:
+            least = "" if row["least"] is None else f"{row['least']:.2f}"
+            lines.append(f"| {row['stage']} | {row['cost']:.2f} | {row['limit'] or ''} | {least} |")
+        lines.append(f"| all of them | {sum(row['cost'] for row in one['stages']):.2f} | | |")
+    return "\n".join(lines) + "\n"
+
+
+def curve_tables() -> str:
+    """For each curve its picture, and one row per quantity."""
+    lines = []
+    for name, curve in sorted(_performance().get("curves", {}).items()):
+        sizes = [
+            size
+            for size in curve["sizes"]
+            if any(size == at for one in curve["lines"].values() for at, _ in one["points"])
+        ]
+        lines += [f"### {curve['says']}", "", f"![{curve['says']}](pictures/curve-{name}.svg)", ""]
+        lines.append(f"| at {curve['commit']} | {' | '.join(f'{size:,}' for size in sizes)} | target |")
+        lines.append("| --- |" + " --- |" * (len(sizes) + 1))
+        for what, line in curve["lines"].items():
+            values = dict(line["points"])
+            told = [f"{values[size]:,.4g} {line['unit']}" if size in values else "" for size in sizes]
+            bound = "at least" if line["rising"] else "at most"
+            targets = {f"{bound} {value:,.4g} {line['unit']}" for value in line["targets"].values()}
+            lines.append(f"| {what} | {' | '.join(told)} | {', '.join(sorted(targets))} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def curve_plots() -> dict[str, str]:
+    """The picture of each curve, by its path under docs/."""
+    import plots  # noqa: PLC0415 - needs what only developers have
+
+    return {
+        f"pictures/curve-{name}.svg": plots.plot(one)
+        for name, one in _performance().get("curves", {}).items()
+    }
+
+
+def _performance() -> Any:
+    return json.loads((DOCS / "performance.json").read_text("utf-8"))
+
+
 PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "commands": command_pages,
     "fields": field_table,
     "performance": performance_table,
+    "performance-curves": curve_tables,
+    "performance-parts": parts_table,
+    "performance-stages": stage_table,
     "reliability": reliability_tables,
 }
 PAGES: Final = ("commands.md", "event-model.md", "performance.md", "reliability.md")
@@ -162,7 +224,7 @@ def rule_schema() -> str:
 
 def main() -> None:
     """Renew the generated parts of every page."""
-    for path, text in {**registry_schemas(), "schemas/rule.json": rule_schema()}.items():
+    for path, text in {**registry_schemas(), "schemas/rule.json": rule_schema(), **curve_plots()}.items():
         (DOCS / path).parent.mkdir(exist_ok=True)
         (DOCS / path).write_text(text, "utf-8")
     for name in PAGES:

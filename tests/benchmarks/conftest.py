@@ -18,6 +18,7 @@ def record() -> Record:
 
     def take(figure: str, values: Sequence[float], unit: str, target: float | None) -> None:
         keep(
+            "figures",
             figure,
             {
                 "value": round(median(values), 4), "unit": unit, "target": target, "commit": commit(),

@@ -1,4 +1,4 @@
-"""Figures in docs/performance.json: each with its commit, and the machine that they are of."""
+"""Figures, curves and the profile in docs/performance.json: each with its commit, and the machine of all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs/performance.json"
 OF_THE_RECORD = ("docs", "README.md", "CHANGELOG.md")
 """What may differ from the commit that figures are told for."""
+Shelf = Literal["figures", "curves", "profiles"]
 
 
 def machine() -> dict[str, object]:
@@ -41,14 +42,14 @@ def commit() -> str:
 
 def held() -> dict[str, Any]:
     """All that is kept."""
-    found: dict[str, Any] = orjson.loads(RESULTS.read_bytes()) if RESULTS.is_file() else {"figures": {}}
-    return found
+    found: dict[str, Any] = orjson.loads(RESULTS.read_bytes()) if RESULTS.is_file() else {}
+    return {"figures": {}, "curves": {}, "profiles": {}, **found}
 
 
-def keep(name: str, figure: dict[str, object]) -> None:
-    """Keep one figure, at once: a run may be cut short."""
+def keep(shelf: Shelf, name: str, taken: dict[str, Any]) -> None:
+    """Keep one of them, at once: a run may be cut short."""
     found = held()
-    found["figures"][name] = figure
+    found[shelf][name] = taken
     found["machine"] = machine()
     made = RESULTS.with_suffix(".tmp")
     made.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.comparisons.__main__ import figure, main
+from tests.benchmarks.__main__ import figure, main
 from tests.benchmarks.comparisons.comparison import Comparison, Result, compare, standing
 from tests.benchmarks.comparisons.every import COMPARISONS
+from tests.unit.conftest import Lend
 
 
 @pytest.mark.parametrize("one", COMPARISONS, ids=lambda one: one.name)
-def test_both_sides_do_their_work(one: Comparison, tmp_path: Path) -> None:
+def test_both_sides_do_their_work(one: Comparison, tmp_path: Path, lend_broker: Lend) -> None:
     if (why := one.needs()) is not None:
         pytest.skip(why)
+    lend_broker(one.needs)
     found = compare(one, one.small, 1, tmp_path)
     assert found.ours > 0
     assert found.peers > 0

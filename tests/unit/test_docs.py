@@ -81,9 +81,9 @@ def rows_of(page: Path) -> set[str]:
     return {name for cell in cells for name in re.findall(r"`([^`(]+)", cell)}
 
 
-def load_generator() -> ModuleType:
+def load(name: str) -> ModuleType:
     # By its place: installed packages called `docs` exist.
-    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -91,7 +91,7 @@ def load_generator() -> ModuleType:
     return module
 
 
-generator = load_generator()
+generator = load("generate")
 COMMAND_LIST: list[tuple[tuple[str, ...], Any]] = list(generator.commands(generator.program()))
 
 
@@ -119,6 +119,13 @@ def test_the_schemas_of_registry_files_are_those_of_the_code_and_fit_the_example
     assert text_of(DOCS / path) == text, "run make docs"
     name = f"{Path(path).stem}.yml"
     jsonschema.validate(read_yaml(ROOT / "issuer/example" / name).value, json.loads(text))
+
+
+def test_the_picture_of_each_curve_is_what_its_figures_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCS))
+    pictures = generator.curve_plots()
+    assert {path: text_of(DOCS / path) for path in pictures} == pictures, "run make docs"
+    assert {path.name for path in DOCS.glob("pictures/curve-*.svg")} == {Path(path).name for path in pictures}
 
 
 def test_a_part_that_nobody_makes_is_refused() -> None:

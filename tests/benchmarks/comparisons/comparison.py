@@ -44,6 +44,8 @@ class Comparison:
     needs: Callable[[], str | None] = lambda: None
     """Why it cannot run on this machine, or None."""
     less_is_better: bool = False
+    value_target: float | None = None
+    """What our own figure should keep to, where a promise is made in its unit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.benchmarks.comparisons import files, reading, topics
+from tests.benchmarks.comparisons import files, freshness, reading, topics
 
-COMPARISONS: Final = (*files.COMPARISONS, *topics.COMPARISONS, *reading.COMPARISONS)
+COMPARISONS: Final = (*files.COMPARISONS, *topics.COMPARISONS, *reading.COMPARISONS, *freshness.COMPARISONS)

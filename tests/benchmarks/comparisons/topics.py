@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from tests.broker.jars import BrokerUnavailable, fetch, java_command
 from tests.broker.topics import Topics
 from tests.services import command
 
+BOOTSTRAP: Final = "BENCH_BOOTSTRAP"
 PARTITIONS: Final = 4
 FLUSHED_EVERY: Final = 20_000
 POLL: Final = """
@@ -43,27 +45,35 @@ NOT_OF_SPARK: Final = (
 
 
 @contextmanager
-def filled(count: int, folder: Path) -> Iterator[tuple[str, str]]:
-    """A broker and a topic of lz4 batches with `count` events; its address and the topic."""
+def broker_of(folder: Path) -> Iterator[str]:
+    """The address of a broker: that of $BENCH_BOOTSTRAP, or one that is started and lies in `folder`."""
+    if given := os.environ.get(BOOTSTRAP):
+        yield given
+        return
     place = folder / "broker"
     place.mkdir()
     broker = Restartable(place)
     try:
-        with Topics(broker.bootstrap) as topics:
-            topic = topics.create(PARTITIONS)
-            producer = KafkaProducer(
-                bootstrap_servers=broker.bootstrap, compression_type="lz4", linger_ms=50,
-                batch_size=1 << 18, acks=1,
-            )  # fmt: skip
-            for number, line in enumerate(workload.each_line(count, SEED)):
-                producer.send(topic, line, partition=number % PARTITIONS)
-                if number % FLUSHED_EVERY == 0:
-                    producer.flush()
-            producer.close()
-            yield broker.bootstrap, topic
+        yield broker.bootstrap
     finally:
         broker.stop()
         shutil.rmtree(place)
+
+
+@contextmanager
+def filled(count: int, folder: Path) -> Iterator[tuple[str, str]]:
+    """A broker and a topic of lz4 batches with `count` events; its address and the topic."""
+    with broker_of(folder) as bootstrap, Topics(bootstrap) as topics:
+        topic = topics.create(PARTITIONS)
+        producer = KafkaProducer(
+            bootstrap_servers=bootstrap, compression_type="lz4", linger_ms=50, batch_size=1 << 18, acks=1
+        )
+        for number, line in enumerate(workload.each_line(count, SEED)):
+            producer.send(topic, line, partition=number % PARTITIONS)
+            if number % FLUSHED_EVERY == 0:
+                producer.flush()
+        producer.close()
+        yield bootstrap, topic
 
 
 @dataclass(slots=True)
