@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 from ingest.chunk import Chunk
 from ingest.decoded import Limits
 from ingest.sources.files.decompress import Bounds
+from ingest.sources.files.lines import LineSplitter, empty_digest
 from ingest.sources.files.source import FilePosition, FileSource
 from ledger.errors import UsageError
 from ledger.format.manifest import OffsetKey
@@ -165,6 +166,26 @@ def test_an_empty_file_gives_nothing(tmp_path: Path) -> None:
     sealed = Sealed()
     sealed.run([write(tmp_path / "a.jsonl", b""), write(tmp_path / "b.gz", gzip.compress(b""))])
     assert not sealed.chunks
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"one\ntwo\nthree\nfour",
+        b"one\r\ntwo\r\nthree\r\n",
+        b"one\n\n \ntwo\nthree\n",
+        b"\xef\xbb\xbfone\ntwo\nthree\n",
+    ],
+)
+@pytest.mark.parametrize("block", [5, 9, 100])
+def test_a_prefix_is_told_when_other_blocks_were_read_since(text: bytes, block: int) -> None:
+    splitter = LineSplitter(OffsetKey("file:x"), 0, 0, empty_digest(), 1_000)
+    chunks = [one for at in range(0, len(text), block) for one in splitter.feed(text[at : at + block])]
+    chunks += splitter.finish()
+    told = [chunk.prefix_at(k) for chunk in chunks if chunk.prefix_at for k in range(len(chunk.offsets) + 1)]
+    assert told
+    assert told == [(size, sha(text[:size])) for size, _ in told]
+    assert {size for size, _ in told} >= {0, len(text)}
 
 
 def test_a_prefix_after_each_message(tmp_path: Path) -> None:

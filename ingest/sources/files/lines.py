@@ -45,6 +45,7 @@ class LineSplitter:
         self._message_bytes = message_bytes
         self._carry = b""
         self._long: _LongLine | None = None
+        self._scratch = np.empty(0, np.uint8)
 
     @property
     def pending(self) -> bool:
@@ -68,7 +69,7 @@ class LineSplitter:
             self._long.add(block[:end], self.digest)
             chunks.append(self._end_long(b"\n"))
             block = block[end + 1 :]
-        data = _joined(self._carry, block)
+        data = self._joined(block)
         ends = _line_feeds(data)
         tail = int(ends[-1]) + 1 if len(ends) else 0
         if len(ends):
@@ -79,6 +80,16 @@ class LineSplitter:
             self._begin_long(self._carry)
             self._carry = b""
         return chunks
+
+    def _joined(self, block: ByteRun) -> npt.NDArray[np.uint8]:
+        """What is carried, and the block behind it, in memory that the next block is given again."""
+        size, held = len(self._carry) + len(block), len(self._carry)
+        if size > len(self._scratch):
+            self._scratch = np.empty(size, np.uint8)
+        data = self._scratch[:size]
+        data[:held] = np.frombuffer(self._carry, np.uint8)
+        data[held:] = np.frombuffer(block, np.uint8)
+        return data
 
     def finish(self) -> list[Chunk]:
         """The last line, which has no line end."""
@@ -93,7 +104,9 @@ class LineSplitter:
         text = data[self._mark(data) :]
         edges, places = (np.array([0, len(one)], np.int64) for one in (data, text))
         kept = np.arange(1 if text.strip() else 0)
-        return [self._chunk(np.frombuffer(data, np.uint8), edges, pa.py_buffer(text), places, kept)]
+        return [
+            self._chunk(np.frombuffer(data, np.uint8), edges, pa.py_buffer(text), places, kept, plain=False)
+        ]
 
     def _mark(self, beginning: bytes) -> int:
         """How many bytes of a byte-order mark begin the text, of which it is no part."""
@@ -106,7 +119,8 @@ class LineSplitter:
         edges = np.append(starts, ends[-1] + 1)
         starts[0] += (mark := self._mark(data[: len(BOM_UTF8)].tobytes()))
         lengths = stops - starts
-        text = _without_line_ends(data[mark : int(ends[-1]) + 1], returns=bool(np.any(stops < ends)))
+        returns = bool(np.any(stops < ends))
+        text = _without_line_ends(data[mark : int(ends[-1]) + 1], returns=returns)
         places = np.zeros(len(ends) + 1, np.int64)
         np.cumsum(lengths, out=places[1:])
         kept = np.flatnonzero(~_blank(data, starts, stops) | (lengths > self._message_bytes))
@@ -115,7 +129,7 @@ class LineSplitter:
         for long in [*kept[lengths[kept] > self._message_bytes].tolist(), len(ends)]:
             some = kept[np.searchsorted(kept, done) : np.searchsorted(kept, long)] - done
             lines = slice(done, long + 1)
-            chunks += self._chunks(data, edges[lines], text, places[lines], some)
+            chunks += self._chunks(data, edges[lines], text, places[lines], some, plain=not (returns or mark))
             if long < len(ends):
                 self._begin_long(data[int(edges[long]) : int(ends[long])].tobytes())
                 chunks.append(self._end_long(b"\n"))
@@ -129,6 +143,8 @@ class LineSplitter:
         text: pa.Buffer,
         places: npt.NDArray[np.int64],
         kept: npt.NDArray[np.int64],
+        *,
+        plain: bool,
     ) -> Iterator[Chunk]:
         """As `_chunk`, with at most CHUNK_ROWS messages each: any number of blank lines is one chunk."""
         first = 0
@@ -137,7 +153,7 @@ class LineSplitter:
             some = kept[:CHUNK_ROWS]
             last = int(kept[CHUNK_ROWS]) if len(kept) > CHUNK_ROWS else lines
             rows = slice(first, last + 1)
-            yield self._chunk(data, edges[rows], text, places[rows], some - first)
+            yield self._chunk(data, edges[rows], text, places[rows], some - first, plain=plain)
             first, kept = last, kept[CHUNK_ROWS:]
 
     def _chunk(
@@ -147,10 +163,13 @@ class LineSplitter:
         text: pa.Buffer,
         places: npt.NDArray[np.int64],
         kept: npt.NDArray[np.int64],
+        *,
+        plain: bool,
     ) -> Chunk:
         """Lines that lie with line ends between `edges` of `data`, without between `places` of `text`.
 
-        The lines `kept` are messages; the others are blank, and skipped.
+        The lines `kept` are messages; the others are blank, and skipped. `plain`: each ends with LF alone,
+        and nothing stands before the first. `data` is not kept.
         """
         lines = len(places) - 1
         values = pa.LargeBinaryArray.from_buffers(
@@ -164,6 +183,8 @@ class LineSplitter:
         self.digest.update(raw)
         self.read_bytes += len(raw)
         after = (self.read_bytes, self.digest.hexdigest())
+        # Batches are rarely cut, so what was read is kept only where the messages do not say it.
+        read = None if plain and len(kept) == lines else bytes(raw)
 
         def prefix_at(messages: int) -> tuple[int, str]:
             if messages == len(kept):
@@ -171,7 +192,12 @@ class LineSplitter:
             # Before the first message too: the blank lines that stand before it are sealed with it.
             size = int(edges[kept[messages]] - edges[0]) if messages else 0
             digest = before.copy()
-            digest.update(raw[:size])
+            if read is not None:
+                digest.update(read[:size])
+            else:
+                for value in values.slice(0, messages):
+                    digest.update(value.as_buffer())
+                    digest.update(b"\n")
             return before_bytes + size, digest.hexdigest()
 
         offset, self.offset = self.offset, self.offset + lines
@@ -222,14 +248,6 @@ def _gaps(offset: int, kept: npt.NDArray[np.int64], lines: int) -> list[tuple[in
     ends = np.append(kept, lines)
     some = begins < ends
     return list(zip((begins[some] + offset).tolist(), (ends[some] + offset).tolist(), strict=True))
-
-
-def _joined(carry: bytes, block: ByteRun) -> npt.NDArray[np.uint8]:
-    # Arrow's allocator hands the same pages out again; fresh ones for each block cost more than the rest.
-    data = np.frombuffer(pa.allocate_buffer(len(carry) + len(block)), np.uint8)
-    data[: len(carry)] = np.frombuffer(carry, np.uint8)
-    data[len(carry) :] = np.frombuffer(block, np.uint8)
-    return data
 
 
 def _line_feeds(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
