@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from ingest import masking, rows, strictjson
-from ingest.adapters.flat_json import keep_freed_memory, read_flat
+from ingest.adapters.flat_json import read_flat
 from ingest.adapters.native_columns import to_events
 from ingest.decoded import Decoded, Limits, Verdict
+from ingest.freed_memory import keep_freed_memory
 from ingest.rows import Row
 from ledger.errors import UsageError
 from ledger.events import FIELDS

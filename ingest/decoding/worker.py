@@ -13,9 +13,9 @@ import traceback
 
 import pyarrow as pa
 
-from ingest.adapters.flat_json import keep_freed_memory
 from ingest.decoding.fates import PackedFate, decide
 from ingest.decoding.shared import SharedEnd
+from ingest.freed_memory import keep_freed_memory
 
 RARELY = (100_000, 50, 100)
 """Garbage collection: what is allocated for a chunk holds no cycles, and walking it costs."""

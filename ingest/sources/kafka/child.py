@@ -17,6 +17,7 @@ import threading
 
 from kafka.errors import KafkaError
 
+from ingest.freed_memory import keep_freed_memory
 from ingest.sources.kafka import settings as limits
 from ingest.sources.kafka.orders import Orders
 from ingest.sources.kafka.poller import Poller, Remedied, explain
@@ -42,6 +43,7 @@ def main(descriptor: int) -> int:
     settings = KafkaSettings.from_wire(said["settings"])
     try:
         poller = Poller(settings, orders)
+        keep_freed_memory()
         gc.collect()
         gc.freeze()
         gc.disable()  # what is allocated per poll holds no cycles; a collection walks it all the same
