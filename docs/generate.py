@@ -94,8 +94,8 @@ def performance_table() -> str:
         if one.get("value_target") is not None:
             targets.append(f"{one['value_target']:g} {one['unit']}")
         lines.append(
-            f"| `{name}` | {one['says']} | {one['value']:,.4g} {one['unit']} | {one['peer']}: "
-            f"{one['peer_value']:,.4g} | {one['ratio']:.2f} | {low:.2f} to {high:.2f} | {', '.join(targets)} "
+            f"| `{name}` | {one['says']} | {_number(one['value'])} {one['unit']} | {one['peer']}: "
+            f"{_number(one['peer_value'])} | {one['ratio']:.2f} | {low:.2f} to {high:.2f} | {', '.join(targets)} "
             f"| {one['commit']} |"
         )
     return "\n".join(lines) + "\n"
@@ -147,9 +147,9 @@ def curve_tables() -> str:
         lines.append("| --- |" + " --- |" * (len(sizes) + 1))
         for what, line in curve["lines"].items():
             values = dict(line["points"])
-            told = [f"{values[size]:,.4g} {line['unit']}" if size in values else "" for size in sizes]
+            told = [f"{_number(values[size])} {line['unit']}" if size in values else "" for size in sizes]
             bound = "at least" if line["rising"] else "at most"
-            targets = {f"{bound} {value:,.4g} {line['unit']}" for value in line["targets"].values()}
+            targets = {f"{bound} {_number(value)} {line['unit']}" for value in line["targets"].values()}
             lines.append(f"| {what} | {' | '.join(told)} | {', '.join(sorted(targets))} |")
         lines.append("")
     return "\n".join(lines)
@@ -163,6 +163,11 @@ def curve_plots() -> dict[str, str]:
         f"pictures/curve-{name}.svg": plots.plot(one)
         for name, one in _performance().get("curves", {}).items()
     }
+
+
+def _number(value: float) -> str:
+    """Four digits that count, and no powers of ten."""
+    return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
 
 
 def _performance() -> Any:
