@@ -95,8 +95,8 @@ def performance_table() -> str:
             targets.append(f"{one['value_target']:g} {one['unit']}")
         lines.append(
             f"| `{name}` | {one['says']} | {_number(one['value'])} {one['unit']} | {one['peer']}: "
-            f"{_number(one['peer_value'])} | {one['ratio']:.2f} | {low:.2f} to {high:.2f} | {', '.join(targets)} "
-            f"| {one['commit']} |"
+            f"{_number(one['peer_value'])} | {one['ratio']:.2f} | {low:.2f} to {high:.2f} "
+            f"| {', '.join(targets)} | {one['commit']} |"
         )
     return "\n".join(lines) + "\n"
 

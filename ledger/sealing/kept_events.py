@@ -6,10 +6,8 @@ version of the hash; what was sealed since is read from its segments. It may be 
 
 from __future__ import annotations
 
-import io
 import zipfile
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,12 +17,13 @@ import polars as pl
 import pyarrow as pa
 
 from ledger.sealing.seen_events import KEY_COLUMNS, SeenEvents
-from ledger.storage.derived_files import is_own, keep
+from ledger.storage.derived_files import is_own, keep_written
 from ledger.storage.user_folders import cache_folder
 
 KEEP_FROM_EVENTS: Final = 100_000
 """Fewer are read from their segments as fast."""
-_FORMAT: Final = f"decision-ledger seen events 1, polars {pl.__version__}"
+_COLUMNS: Final = ("high", "low", "place")
+_FORMAT: Final = f"decision-ledger seen events 2, polars {pl.__version__}"
 
 
 @dataclass(slots=True)
@@ -60,18 +59,14 @@ def save_events(path: Path, kept: KeptEvents) -> None:
     runs, oldest, seeds = kept.seen.contents()
     head = {
         "format": _FORMAT, "size": kept.size, "root": kept.root.hex(), "segments": kept.segments,
-        "oldest": oldest, "seeds": list(seeds), "probe": _probe(kept.seen),
+        "oldest": oldest, "runs": len(runs), "seeds": list(seeds), "probe": _probe(kept.seen),
     }  # fmt: skip
-    sink = io.BytesIO()
     arrays: dict[str, Any] = {
-        name: np.concatenate([run[at] for run in runs]) if runs else np.zeros(0, np.uint64)
-        for at, name in enumerate(("high", "low", "place"))
+        f"{name}{number}": run[at] for number, run in enumerate(runs) for at, name in enumerate(_COLUMNS)
     }
     arrays["head"] = np.frombuffer(orjson.dumps(head), np.uint8)
     arrays["entries"] = np.array(kept.entries, np.int64)
-    arrays["lengths"] = np.array([len(high) for high, _, _ in runs], np.int64)
-    np.savez(sink, **arrays)
-    keep(path, sink.getvalue())
+    keep_written(path, lambda file: np.savez(file, **arrays))
 
 
 def load_events(path: Path, max_events: int) -> KeptEvents | None:
@@ -83,15 +78,13 @@ def load_events(path: Path, max_events: int) -> KeptEvents | None:
             head = orjson.loads(held["head"].tobytes())
             if head["format"] != _FORMAT:
                 return None
-            edges = np.concatenate([[0], np.cumsum(held["lengths"])])
-            arrays = [held[name] for name in ("high", "low", "place")]
+            runs = [
+                (held[f"high{number}"], held[f"low{number}"], held[f"place{number}"])
+                for number in range(head["runs"])
+            ]
             entries = held["entries"].tolist()
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         return None
-    runs = [
-        (arrays[0][first:last], arrays[1][first:last], arrays[2][first:last])
-        for first, last in pairwise(edges.tolist())
-    ]
     first_seed, second_seed = head["seeds"]
     seen = SeenEvents.of_contents(runs, head["oldest"], (first_seed, second_seed), max_events)
     if _probe(seen) != head["probe"]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -22,6 +22,9 @@ MAX_EVENTS: Final = 8_000_000
 HORIZON_DAYS: Final = 7
 _FAN_IN: Final = 4
 """Runs of about the same size that are merged into one, so that a look-up searches few runs."""
+
+_FULL_RUNS: Final = 8
+"""Runs that fill the index: what is merged at once, and what is forgotten at once, is an eighth of it."""
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -39,6 +42,11 @@ class _Run:
     high: Hashes
     low: Hashes
     place: Hashes
+    newest: int = field(init=False)
+    """The highest segment number of its places."""
+
+    def __post_init__(self) -> None:
+        self.newest = int(self.place.max()) >> 32 if len(self.place) else -1
 
     def __len__(self) -> int:
         return len(self.high)
@@ -52,6 +60,7 @@ class SeenEvents:
 
     def __init__(self, max_events: int = MAX_EVENTS) -> None:
         self.max_events = max_events
+        self._longest_run = max_events // _FULL_RUNS
         self._seeds = (secrets.randbits(63), secrets.randbits(63))
         self._runs: list[_Run] = []
         self._oldest = 0
@@ -100,6 +109,7 @@ class SeenEvents:
     def forget_before(self, segment: int) -> None:
         """Segments below this number have left the horizon."""
         self._oldest = max(self._oldest, segment)
+        self._runs = [run for run in self._runs if run.newest >= self._oldest]
 
     def find(self, keys: KeyHashes) -> list[tuple[int, int, int]]:
         """Every hit as (position in `keys`, segment number, row).
@@ -124,16 +134,12 @@ class SeenEvents:
         return hits
 
     def _merge(self) -> None:
-        while len(self) > self.max_events and len({int(run.place.max()) >> 32 for run in self._runs}) > 0:
-            # Over the bound: drop the older half of what is held, by log order.
-            places = np.concatenate([run.place for run in self._runs])
-            self._oldest = max(self._oldest, (int(np.median(places)) >> 32) + 1)
-            self._runs = [self._joined(self._runs)]
-            if not len(self._runs[0]):
-                self._runs = []
+        while len(self) > self.max_events:
+            # Over the bound: the run that was remembered first goes, and all that is no newer with it.
+            self._oldest = max(self._oldest, self._runs.pop(0).newest + 1)
         while len(self._runs) >= _FAN_IN:
             tail = self._runs[-_FAN_IN:]
-            if len(tail[0]) > _FAN_IN * len(tail[-1]) * 2:
+            if len(tail[0]) > _FAN_IN * len(tail[-1]) * 2 or sum(map(len, tail)) > self._longest_run:
                 break
             self._runs[-_FAN_IN:] = [self._joined(tail)]
 

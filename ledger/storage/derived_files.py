@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from ledger.errors import LedgerError
 from ledger.storage.local_store import LocalStore
@@ -15,6 +18,22 @@ def keep(path: Path, data: bytes) -> None:
     with suppress(LedgerError, OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         LocalStore(path.parent).replace(path.name, lambda _: data)
+
+
+def keep_written(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """As `keep`, for a file that is too large to be held beside what it is made of."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        made = Path(name)
+        try:
+            with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            made.replace(path)
+        finally:
+            made.unlink(missing_ok=True)
 
 
 def is_own(path: Path) -> bool:

@@ -60,6 +60,22 @@ def test_the_bound_on_events_holds_and_the_newest_stay() -> None:
     assert seen.find(seen.hashes(_table(0, 100))) == []
 
 
+def test_full_it_forgets_little_at_a_time() -> None:
+    seen = SeenEvents(max_events=1_600)
+    for segment in range(60):
+        _add(seen, segment, segment * 100, 100)
+        assert len(seen) >= min(segment + 1, 14) * 100
+        assert max(map(len, (run[0] for run in seen.contents()[0]))) <= 200
+
+
+def test_runs_that_left_the_horizon_take_no_memory() -> None:
+    seen = SeenEvents()
+    for segment in range(3):
+        _add(seen, segment, segment * 100, 100)
+    seen.forget_before(2)
+    assert len(seen) == 100
+
+
 def test_one_segment_larger_than_the_bound_does_not_hang() -> None:
     seen = SeenEvents(max_events=10)
     _add(seen, 0, 0, 100)
