@@ -157,6 +157,14 @@ def test_groups_end_at_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [one.offset for one in groups] == [1, 3, 5]
 
 
+def test_a_small_rest_joins_the_last_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_records, "GROUP_BYTES", 400)
+    sizes = [250, 250, 250, 250, 1]
+    groups, _ = read(b"".join(simple(number, [b"x" * size]) for number, size in enumerate(sizes)))
+    assert [len(one.values) for one in groups] == [2, 3]
+    assert [one.offset for one in groups] == [1, 4]
+
+
 @pytest.mark.parametrize("at", [21, 40, 61, 70, -1])
 def test_a_changed_byte_is_found(at: int) -> None:
     data = bytearray(simple(0, [b"value"] * 3))

@@ -92,7 +92,7 @@ class GroupedRecords(Fetcher.PartitionRecords):  # type: ignore[misc]  # untyped
             position = end
             self.next_fetch_offset = base + last_delta + 1
             self.bytes_read += len(body)
-            if pending.size >= GROUP_BYTES:
+            if pending.full(len(raw) - position):
                 yield pending.take(response)
         if pending.size or pending.unread:
             yield pending.take(response)
@@ -135,8 +135,20 @@ class PendingGroup:
         self._wanted_headers = wanted_headers
         self._clear()
 
+    def full(self, left: int) -> bool:
+        """Whether the group is to be handed on, where `left` bytes of the response follow.
+
+        What is left and would be a small group, at the rate at which the batches before grew, is waited for:
+        a group has a fixed cost.
+        """
+        if self.size < GROUP_BYTES:
+            return False
+        expected = left * self.size / max(1, self._read)
+        return expected >= GROUP_BYTES / 2 or self.size >= 2 * GROUP_BYTES
+
     def _clear(self) -> None:
         self.size = 0
+        self._read = 0
         self.unread: list[tuple[int, int]] = []
         self._last = -1
         self._bodies: list[bytes] = []
@@ -148,7 +160,8 @@ class PendingGroup:
         self._bodies.append(data)
         self._bases.append((base, last, count, whole))
         # A batch that was cut ends its group, even if nothing of it could be read.
-        self.size += max(len(data), 1) if whole else GROUP_BYTES
+        self.size += max(len(data), 1) if whole else 2 * GROUP_BYTES
+        self._read += len(body)
         self._last = last
 
     def take(self, response: int) -> Group:
