@@ -40,9 +40,9 @@ from ledger.sealing.segment import parquet_bytes
 from tests.benchmarks import workload
 from tests.benchmarks.comparisons.processes import SEED
 
-CHUNK: Final = 8_000
-"""Messages of 12 MiB of Kafka or a file, about."""
-BATCH: Final = 15 * CHUNK
+CHUNK: Final = 15_000
+"""Messages of 16 MiB of a file, or of a response of Kafka, about."""
+BATCH: Final = 8 * CHUNK
 RUNS: Final = 5
 KEY: Final = OffsetKey("file:profile")
 LIMITS: Final = Limits()

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 import zstandard
 
-BLOCK_BYTES: Final = 8 * 1024 * 1024
+BLOCK_BYTES: Final = 16 * 1024 * 1024
 """About what one `read` gives, and how much is read from the file at once."""
 MAX_ZSTD_WINDOW_BYTES: Final = 128 * 1024 * 1024
 """What a frame may ask a reader to keep (what the zstd command line accepts by default)."""
