@@ -128,7 +128,7 @@ class Decoder:
             if worker is None and self._seen >= self.start_after:
                 self._grow()
         if worker is None:
-            job.fate = decide(self.routes, chunk, now)
+            job.fate = decide(self.routes, chunk, now, hashed=large)
         else:
             self._hand(job, worker)
 
@@ -139,8 +139,11 @@ class Decoder:
 
     @property
     def full(self) -> bool:
-        """Whether a fate has to be taken before the next chunk is put."""
-        return len(self._jobs) >= max(1, WAITING_EACH * self.workers)
+        """Whether a fate has to be taken before the next chunk is put.
+
+        One more than the processes are given is taken on: this process decodes it, instead of waiting.
+        """
+        return len(self._jobs) > WAITING_EACH * self.workers
 
     @property
     def ready(self) -> bool:

@@ -76,19 +76,17 @@ def write_dead_letters(table: pa.Table) -> Segment:
 
 def parquet_bytes(table: pa.Table) -> bytes:
     """The Parquet file alone, for rows whose leaves are known: events or dead letters."""
-    table = table.combine_chunks()
     groups = max(1, -(-len(table) // ROW_GROUP_ROWS))
-    group_rows = -(-len(table) // groups)  # groups of one size, so that one filter size fits all
+    group_rows = max(1, -(-len(table) // groups))  # of one size, so that one filter size fits all
     encodings = {
         column_path(column): encoding(table, column.name)
         for column in table.schema
         if column.type != pa.bool_()
     }
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
+    with pq.ParquetWriter(
         sink,
-        row_group_size=max(1, group_rows),
+        table.schema,
         data_page_size=PAGE_BYTES,
         max_rows_per_page=ROW_GROUP_ROWS,
         compression="zstd",
@@ -98,7 +96,10 @@ def parquet_bytes(table: pa.Table) -> bytes:
         bloom_filter_options=bloom_filters(table, groups),
         write_statistics=[name for name in STATISTICS if name in table.column_names],
         store_schema=False,
-    )
+    ) as file:
+        for start in range(0, len(table), group_rows):
+            # In one piece, since pages are cut by the pieces too; and group by group, since it is a copy.
+            file.write_table(table.slice(start, group_rows).combine_chunks(), group_rows)
     data: bytes = sink.getvalue().to_pybytes()
     return data
 
