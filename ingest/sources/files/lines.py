@@ -45,7 +45,6 @@ class LineSplitter:
         self._message_bytes = message_bytes
         self._carry = b""
         self._long: _LongLine | None = None
-        self._scratch = np.empty(0, np.uint8)
 
     @property
     def pending(self) -> bool:
@@ -69,7 +68,7 @@ class LineSplitter:
             self._long.add(block[:end], self.digest)
             chunks.append(self._end_long(b"\n"))
             block = block[end + 1 :]
-        data = self._joined(block)
+        data = _joined(self._carry, block)
         ends = _line_feeds(data)
         tail = int(ends[-1]) + 1 if len(ends) else 0
         if len(ends):
@@ -80,16 +79,6 @@ class LineSplitter:
             self._begin_long(self._carry)
             self._carry = b""
         return chunks
-
-    def _joined(self, block: ByteRun) -> npt.NDArray[np.uint8]:
-        """What is carried, and the block behind it, in memory that the next block is given again."""
-        size, held = len(self._carry) + len(block), len(self._carry)
-        if size > len(self._scratch):
-            self._scratch = np.empty(size, np.uint8)
-        data = self._scratch[:size]
-        data[:held] = np.frombuffer(self._carry, np.uint8)
-        data[held:] = np.frombuffer(block, np.uint8)
-        return data
 
     def finish(self) -> list[Chunk]:
         """The last line, which has no line end."""
@@ -248,6 +237,14 @@ def _gaps(offset: int, kept: npt.NDArray[np.int64], lines: int) -> list[tuple[in
     ends = np.append(kept, lines)
     some = begins < ends
     return list(zip((begins[some] + offset).tolist(), (ends[some] + offset).tolist(), strict=True))
+
+
+def _joined(carry: bytes, block: ByteRun) -> npt.NDArray[np.uint8]:
+    # Let go of with the block, so that the next one is given the same memory (`ingest.freed_memory`).
+    data = np.empty(len(carry) + len(block), np.uint8)
+    data[: len(carry)] = np.frombuffer(carry, np.uint8)
+    data[len(carry) :] = np.frombuffer(block, np.uint8)
+    return data
 
 
 def _line_feeds(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
