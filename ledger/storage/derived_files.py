@@ -27,7 +27,7 @@ def keep_written(path: Path, write: Callable[[BinaryIO], None]) -> None:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         made = Path(name)
         try:
-            with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor
+            with os.fdopen(descriptor, "wb") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())

@@ -14,7 +14,6 @@ from typing import Final
 import numpy as np
 from kafka import KafkaConsumer, TopicPartition
 
-from ledger.errors import LedgerError
 from ledger.reader import Ledger
 from tests.benchmarks.comparisons.comparison import Comparison, Sides
 from tests.benchmarks.comparisons.processes import environment, new_ledger
@@ -43,8 +42,8 @@ class _Freshness:
     folder: Path
 
     def ours(self) -> float:
-        with self._working() as (topic, ledger):
-            return self._late(topic, lambda: queryable(ledger))
+        with self._working() as (topic, queries):
+            return self._late(topic, queries.upto)
 
     def peers(self) -> float:
         topic = self.topics.create(PARTITIONS)
@@ -64,26 +63,28 @@ class _Freshness:
 
     def peak(self, count: int) -> float:
         """Events a second that come to a query while they are sent as fast as it goes."""
-        with self._working() as (topic, ledger), self._sending(topic, count, 0.0):
-            while not sum(queryable(ledger)):
+        with self._working() as (topic, queries), self._sending(topic, count, 0.0):
+            while not (first := sum(queries.upto())):
                 time.sleep(LOOK_SECONDS)
-            begun, first = time.monotonic(), sum(queryable(ledger))
-            while (there := sum(queryable(ledger))) < count:
+            begun = time.monotonic()
+            while (there := sum(queries.upto())) < count:
                 time.sleep(LOOK_SECONDS)
             return (there - first) / (time.monotonic() - begun)
 
     @contextmanager
-    def _working(self) -> Iterator[tuple[str, Path]]:
-        """A worker on a new topic and ledger."""
+    def _working(self) -> Iterator[tuple[str, Queries]]:
+        """A worker on a new topic, and queries of its new ledger."""
         ledger, topic = new_ledger(self.folder), self.topics.create(PARTITIONS)
         with subprocess.Popen(
             command("ingest", "kafka", "--bootstrap", self.bootstrap, "--topic", topic, "--group", topic,
                     "--batch-seconds", "0.5", "--ledger", ledger),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(self.folder),
         ) as worker:  # fmt: skip
+            queries = Queries(ledger)
             try:
-                yield topic, ledger
+                yield topic, queries
             finally:
+                queries.close()
                 worker.terminate()
 
     @contextmanager
@@ -123,19 +124,26 @@ class _Freshness:
         return float(np.quantile(late[int(self.count * WARM_UP) :], 0.99))
 
 
-def queryable(ledger: Path) -> list[int]:
-    """How far each partition is there for a query, which is asked."""
-    upto = [0] * PARTITIONS
-    try:
-        with Ledger.open(str(ledger), remember=False) as opened:
-            for (_, _, partition), position in opened.state.positions.items():
-                upto[partition] = position.to
-            (row,) = opened.sql("SELECT count(*) AS n FROM events").to_pylist()
-            if row["n"] != sum(upto):
-                raise AssertionError(f"{row['n']} rows, where the log says {sum(upto)}")
-    except LedgerError:
-        return [0] * PARTITIONS
-    return upto
+class Queries:
+    """Asks a ledger again and again, as a dashboard that stays open does."""
+
+    def __init__(self, folder: Path) -> None:
+        self._opened = Ledger.open(str(folder), remember=False)
+
+    def upto(self) -> list[int]:
+        """How far each partition is there for a query, which is asked."""
+        self._opened.refresh()
+        there = [0] * PARTITIONS
+        for (_, _, partition), position in self._opened.state.positions.items():
+            there[partition] = position.to
+        (row,) = self._opened.sql("SELECT count(*) AS n FROM events").to_pylist()
+        if row["n"] != sum(there):
+            raise AssertionError(f"{row['n']} rows, where the log says {sum(there)}")
+        return there
+
+    def close(self) -> None:
+        """Ends it."""
+        self._opened.close()
 
 
 @contextmanager
