@@ -62,14 +62,15 @@ class _Freshness:
             consumer.close()
 
     def peak(self, count: int) -> float:
-        """Events a second that come to a query while they are sent as fast as it goes."""
-        with self._working() as (topic, queries), self._sending(topic, count, 0.0):
+        """Events a second that come to a query while events are sent as fast as it goes."""
+        with self._working() as (topic, queries), self._sending(topic, count, 0.0) as (sender, _):
             while not (first := sum(queries.upto())):
                 time.sleep(LOOK_SECONDS)
             begun = time.monotonic()
-            while (there := sum(queries.upto())) < count:
+            # What comes to a query when nobody sends any more was done with more of the machine.
+            while sender.poll() is None:
                 time.sleep(LOOK_SECONDS)
-            return (there - first) / (time.monotonic() - begun)
+            return (sum(queries.upto()) - first) / (time.monotonic() - begun)
 
     @contextmanager
     def _working(self) -> Iterator[tuple[str, Queries]]:
@@ -88,14 +89,15 @@ class _Freshness:
                 worker.terminate()
 
     @contextmanager
-    def _sending(self, topic: str, count: int, rate: float) -> Iterator[Path]:
+    def _sending(self, topic: str, count: int, rate: float) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+        """The process that sends, and where it writes when each event was sent."""
         times = self.folder / "times"
         arguments = [self.bootstrap, topic, str(count), str(rate), str(times)]
         with subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.comparisons.rated_sender", *arguments], cwd=ROOT
         ) as sender:
             try:
-                yield times
+                yield sender, times
             except BaseException:
                 sender.kill()
                 raise
@@ -106,7 +108,7 @@ class _Freshness:
         """The 99th percentile of how late events are there, in seconds."""
         looks: list[tuple[float, list[int]]] = []
         end = time.monotonic() + LONGEST_SECONDS
-        with self._sending(topic, self.count, self.rate) as times:
+        with self._sending(topic, self.count, self.rate) as (_, times):
             while not looks or sum(looks[-1][1]) < self.count:
                 time.sleep(LOOK_SECONDS)
                 there = upto()
@@ -164,6 +166,7 @@ def near_the_peak(count: int, folder: Path) -> Iterator[Sides]:
     """At seven tenths of what goes with producer and broker beside it; that peak is taken first."""
     with _with_broker(count, folder) as sides:
         sides.rate = OF_PEAK * sides.peak(count)
+        print(f"the rate is {sides.rate:,.0f} events/s")
         yield sides
 
 
