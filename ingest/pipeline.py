@@ -24,6 +24,7 @@ from ingest.decoded import Adapter, Limits, in_words
 from ingest.decoding.decoder import Decoder, usual_workers
 from ingest.decoding.fates import routes_of
 from ingest.defaults import BATCH_ROWS, BATCH_SECONDS
+from ingest.freed_memory import keep_freed_memory
 from ingest.intakes import IntakeSettings
 from ingest.routes import Route
 from ingest.sources import Polled, Source
@@ -145,6 +146,7 @@ class Pipeline:
 
     def run(self) -> Totals:
         """Run until the source is finished or `stop` was called. Raises what stopped the writer."""
+        keep_freed_memory()
         sealer = threading.Thread(target=self._seal_batches, name="seal")
         sealer.start()
         try:

@@ -17,7 +17,6 @@ from ingest import masking, rows, strictjson
 from ingest.adapters.flat_json import read_flat
 from ingest.adapters.native_columns import to_events
 from ingest.decoded import Decoded, Limits, Verdict
-from ingest.freed_memory import keep_freed_memory
 from ingest.rows import Row
 from ledger.errors import UsageError
 from ledger.events import FIELDS
@@ -106,8 +105,6 @@ class NativeAdapter:
 
     def __init__(self, *, fast: bool = True) -> None:
         self._quick = fast
-        if fast:
-            keep_freed_memory()
 
     def decode(self, values: pa.LargeBinaryArray, limits: Limits, now: datetime) -> Decoded:
         """Events of `values`; see `Adapter.decode`."""

@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from ingest.adapters import adapter
 from ingest.adapters.flat_json import read_flat
 from ingest.adapters.native_columns import to_events
 from ingest.authority import Intake, apply
@@ -29,6 +28,7 @@ from ingest.chunk import Chunk
 from ingest.decoded import Decoded, Limits
 from ingest.decoding import shared
 from ingest.decoding.fates import PackedChunk, PackedFate
+from ingest.freed_memory import keep_freed_memory
 from ingest.stretches import Fate, fate_of
 from ledger.format.canonical import canonical_column, leaf_hashes
 from ledger.format.manifest import OffsetKey
@@ -115,7 +115,7 @@ BY_PARQUET: Final = "plain Parquet of the same table, zstd"
 
 
 def _run(clock: _Clock, values: pa.LargeBinaryArray, size: int, wire: bytes, folder: Path) -> None:
-    adapter("native")  # keeps freed memory, as a decoding process does
+    keep_freed_memory()
     stretches = [_decoded(clock, values.slice(start, size), start) for start in range(0, len(values), size)]
     clock.take(DUPLICATES, find_fresh, stretches, SeenEvents(), lambda _segment, _rows: [])
     table = pa.concat_tables([one.events for one in stretches]).combine_chunks()
