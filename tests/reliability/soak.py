@@ -125,7 +125,6 @@ def _soak(folder: Path, broker: Restartable, topics: Topics, peak: float, number
             time.sleep(0.5)
     finally:
         _end(worker, producer)
-    _judge(samples, rate, number, tally)
     # Every event's id is compared with every other: that takes more than a query has by default.
     limits = QueryLimits(seconds=600, memory_bytes=8 << 30)
     with Ledger.open(str(ledger), limits=limits, remember=False) as opened:
@@ -135,7 +134,9 @@ def _soak(folder: Path, broker: Restartable, topics: Topics, peak: float, number
         tally.fail("lost", f"{count} sent, {row['n']} rows, {row['d']} events")
     if not verify(open_store(str(ledger)), vkey=key).ok:
         tally.fail("damaged", "verify found damage")
+    # In the short form the worker has only just begun to remember events, and to start processes.
     if number:
+        _judge(samples, rate, tally)
         tally.counts.update({"seconds": int(seconds), "peak, events a second": int(peak)})
         tally.counts.update({"offered, events a second": int(rate), "events sealed": count})
         tally.counts["memory at its end, MiB"] = samples.memory[-1] >> 20
@@ -144,17 +145,16 @@ def _soak(folder: Path, broker: Restartable, topics: Topics, peak: float, number
         tally.counts["behind at most in its second half, events"] = max(_part(samples.behind, 2, 4))
 
 
-def _judge(samples: Samples, rate: float, number: int, tally: Tally) -> None:
+def _judge(samples: Samples, rate: float, tally: Tally) -> None:
     for name, values, more in (
         ("memory grew", samples.memory, 32 << 20), ("handles grew", samples.handles, 8),
         ("threads grew", samples.threads, 8),
     ):  # fmt: skip
         third, last = median(_part(values, 2, 3)), median(_part(values, 3, 4))
-        # In the short form the worker has only just begun to remember events, and to start processes.
-        if number and last > third * GROWTH + more:
+        if last > third * GROWTH + more:
             tally.fail(name, f"from {third:,.0f} to {last:,.0f}")
     behind = max(_part(samples.behind, 2, 4))
-    if number and behind > rate * LAG_SECONDS:
+    if behind > rate * LAG_SECONDS:
         tally.fail("fell behind", f"{behind:,} events at {rate:,.0f} a second")
 
 
