@@ -6,10 +6,14 @@ of such a ledger.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import orjson
 
 from ledger.format.checkpoint import Checkpoint
 from ledger.format.manifest import (
@@ -34,12 +38,33 @@ from ledger.format.tiles import (
     tile_bytes,
     tiles_added,
 )
+from ledger.log.catalogue_due import catalogue_path, signed_catalogue_path
 from ledger.log.retention_classes import DEFAULT_CLASSES
 from ledger.log.signing import create_key
 from ledger.writer import SOFTWARE, ledger_json
 
 ORIGIN = "bench.example/long"
 START = datetime(2026, 1, 1, tzinfo=UTC)
+OPEN: Final = """
+import json, sys, time
+from pathlib import Path
+folder, key = Path(sys.argv[1]), Path(sys.argv[2])
+if sys.argv[3] == "reader":
+    from ledger.reader import Ledger
+    start = time.perf_counter()
+    Ledger.open(str(folder))
+else:
+    from ledger.log.signing import SigningKey
+    from ledger.storage.local_store import LocalStore
+    from ledger.writer import Writer
+    start = time.perf_counter()
+    Writer(LocalStore(folder), SigningKey(key), remember=False)
+seconds = time.perf_counter() - start
+# Not what getrusage says: that counts what the process was before it began this program.
+with open("/proc/self/status") as status:
+    highest = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+print(json.dumps([seconds, highest / 1024]))
+"""
 
 
 def make_long_log(folder: Path, commits: int) -> SignerKey:
@@ -96,3 +121,19 @@ def _write(folder: Path, path: str, data: bytes) -> None:
     place = folder / path
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(data)
+
+
+def opened(folder: Path, who: str) -> tuple[float, float]:
+    """Seconds that a `reader` or `writer` of its own takes to open the log, and MiB that it takes at most."""
+    key = folder.with_name(folder.name + ".key")
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN, str(folder), str(key), who], check=True, capture_output=True
+    )
+    seconds, size = orjson.loads(done.stdout)
+    return seconds, size
+
+
+def forget_catalogues(folder: Path) -> None:
+    """The next opening is that of a user who has no catalogue of the log yet."""
+    for path in (catalogue_path(str(folder)), signed_catalogue_path(str(folder))):
+        path.unlink(missing_ok=True)

@@ -8,7 +8,6 @@ shares them, and no two days share any.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -35,11 +34,10 @@ def on_day(lines: bytes, day: int) -> bytes:
     return _ID.sub(lambda found: found.group().translate(table), lines).replace(_DAY, date)
 
 
-def write_days(each: int, first: int, end: int, seed: int, folder: Path) -> Iterator[Path]:
-    """The files of days [first, end), `each` events a day, as zstd; each is written when it is asked for."""
-    lines = b"".join(line + b"\n" for line in workload.each_line(each, seed))
+def write_days(lines: bytes, first: int, end: int, folder: Path) -> list[Path]:
+    """The files of days [first, end), as zstd, each of these lines `on_day`."""
     compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
-    for day in range(first, end):
-        path = folder / f"day-{day:04d}.jsonl.zst"
+    paths = [folder / f"day-{day:04d}.jsonl.zst" for day in range(first, end)]
+    for day, path in enumerate(paths, first):
         path.write_bytes(compressor.compress(on_day(lines, day)))
-        yield path
+    return paths

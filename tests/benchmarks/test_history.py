@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-import orjson
-
-from ledger.log.catalogue_due import catalogue_path, signed_catalogue_path
 from ledger.reader import Ledger
 from ledger.upkeep.compaction import Compaction
 from tests.benchmarks.conftest import Record
-from tests.benchmarks.long_log import make_long_log
+from tests.benchmarks.long_log import forget_catalogues, make_long_log, opened
 from tests.making import make_ledger, row, stretch
 
 COMMITS = 100_000
@@ -21,43 +16,15 @@ SMALL_COMMITS = 3_000
 ROWS = 10
 RUNS = 5
 
-OPEN = """
-import json, resource, sys, time
-from pathlib import Path
-folder, key = Path(sys.argv[1]), Path(sys.argv[2])
-if sys.argv[3] == "reader":
-    from ledger.reader import Ledger
-    start = time.perf_counter()
-    Ledger.open(str(folder))
-else:
-    from ledger.log.signing import SigningKey
-    from ledger.storage.local_store import LocalStore
-    from ledger.writer import Writer
-    start = time.perf_counter()
-    Writer(LocalStore(folder), SigningKey(key), remember=False)
-seconds = time.perf_counter() - start
-print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
-"""
-
-
-def _opened(folder: Path, who: str) -> tuple[float, float]:
-    key = folder.with_name(folder.name + ".key")
-    done = subprocess.run(
-        [sys.executable, "-c", OPEN, str(folder), str(key), who], check=True, capture_output=True
-    )
-    seconds, megabytes = orjson.loads(done.stdout)
-    return seconds, megabytes
-
 
 def test_opening_a_long_log(tmp_path: Path, record: Record) -> None:
     folder = tmp_path / "ledger"
     make_long_log(folder, COMMITS)
     for who, target in (("reader", 0.3), ("writer", None)):
-        for path in (catalogue_path(str(folder)), signed_catalogue_path(str(folder))):
-            path.unlink(missing_ok=True)
-        cold = _opened(folder, who)
+        forget_catalogues(folder)
+        cold = opened(folder, who)
         record(f"open_100000_commits_{who}_cold", [cold[0]], "s", None)
-        warm = [_opened(folder, who) for _ in range(RUNS)]
+        warm = [opened(folder, who) for _ in range(RUNS)]
         record(f"open_100000_commits_{who}", [seconds for seconds, _ in warm], "s", target)
         record(f"open_100000_commits_{who}_memory", [size for _, size in warm], "MB", 300 if target else None)
 

@@ -66,7 +66,7 @@ def test_days_of_events_share_their_shape_and_no_id(tmp_path: Path) -> None:
             orjson.loads(line)
             for line in zstandard.ZstdDecompressor().decompress(path.read_bytes()).splitlines()
         ]
-        for path in more_events.write_days(300, 0, 2, 7, tmp_path)
+        for path in more_events.write_days(b"\n".join(workload.json_lines(300, 7)), 0, 2, tmp_path)
     )
     assert first == workload.events(300, 7)
     for name in workload.RANDOM_IDS:

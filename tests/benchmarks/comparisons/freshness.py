@@ -17,11 +17,10 @@ from kafka import KafkaConsumer, TopicPartition
 from ledger.reader import Ledger
 from tests.benchmarks.comparisons.comparison import Comparison, Sides
 from tests.benchmarks.comparisons.processes import environment, new_ledger
-from tests.benchmarks.comparisons.rated_sender import PARTITIONS
-from tests.benchmarks.comparisons.topics import broker_needs, broker_of
+from tests.benchmarks.comparisons.topics import broker_needs, broker_of, sealing
 from tests.benchmarks.figures import ROOT
+from tests.benchmarks.workload import PARTITIONS
 from tests.broker.topics import Topics
-from tests.services import command
 
 LOOK_SECONDS: Final = 0.1
 WARM_UP: Final = 0.3
@@ -77,8 +76,7 @@ class _Freshness:
         """A worker on a new topic, and queries of its new ledger."""
         ledger, topic = new_ledger(self.folder), self.topics.create(PARTITIONS)
         with subprocess.Popen(
-            command("ingest", "kafka", "--bootstrap", self.bootstrap, "--topic", topic, "--group", topic,
-                    "--batch-seconds", "0.5", "--ledger", ledger),
+            sealing(self.bootstrap, topic, topic, ledger, "--batch-seconds", "0.5"),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(self.folder),
         ) as worker:  # fmt: skip
             queries = Queries(ledger)

@@ -17,7 +17,6 @@ from kafka import KafkaProducer
 from tests.benchmarks import workload
 from tests.benchmarks.comparisons.processes import SEED
 
-PARTITIONS: Final = 4
 TICK_SECONDS: Final = 0.02
 DISTINCT: Final = 20_000
 BURST: Final = 2_000
@@ -37,7 +36,7 @@ def send(bootstrap: str, topic: str, count: int, rate: float) -> np.ndarray[tupl
         for number in range(sent, min(due, count)):
             # The id is what a line begins with, and every event has its own.
             line = b'{"event_id":"%032x"' % number + lines[number % len(lines)][ID_BYTES:]
-            producer.send(topic, line, partition=number % PARTITIONS)
+            producer.send(topic, line, partition=number % workload.PARTITIONS)
             times[number] = time.monotonic()
         sent = max(sent, min(due, count))
         if rate:

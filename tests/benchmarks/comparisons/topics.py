@@ -23,7 +23,6 @@ from tests.broker.topics import Topics
 from tests.services import command
 
 BOOTSTRAP: Final = "BENCH_BOOTSTRAP"
-PARTITIONS: Final = 4
 FLUSHED_EVERY: Final = 20_000
 POLL: Final = """
 import sys
@@ -64,16 +63,24 @@ def broker_of(folder: Path) -> Iterator[str]:
 def filled(count: int, folder: Path) -> Iterator[tuple[str, str]]:
     """A broker and a topic of lz4 batches with `count` events; its address and the topic."""
     with broker_of(folder) as bootstrap, Topics(bootstrap) as topics:
-        topic = topics.create(PARTITIONS)
+        topic = topics.create(workload.PARTITIONS)
         producer = KafkaProducer(
             bootstrap_servers=bootstrap, compression_type="lz4", linger_ms=50, batch_size=1 << 18, acks=1
         )
         for number, line in enumerate(workload.each_line(count, SEED)):
-            producer.send(topic, line, partition=number % PARTITIONS)
+            producer.send(topic, line, partition=number % workload.PARTITIONS)
             if number % FLUSHED_EVERY == 0:
                 producer.flush()
         producer.close()
         yield bootstrap, topic
+
+
+def sealing(bootstrap: str, topic: str, group: str, ledger: Path, *more: str) -> list[str]:
+    """The command of one worker of a group."""
+    return command(
+        "ingest", "kafka", "--bootstrap", bootstrap, "--topic", topic, "--group", group, "--ledger", ledger,
+        *more,
+    )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -84,10 +91,9 @@ class _Ours:
     folder: Path
 
     def ours(self) -> float:
-        ledger = new_ledger(self.folder)
-        sealing = command("ingest", "kafka", "--bootstrap", self.bootstrap, "--topic", self.topic, "--group",
-                          f"g-{time.monotonic_ns()}", "--until-end", "--ledger", ledger)  # fmt: skip
-        return self.count / seconds(sealing, self.folder)
+        ledger, group = new_ledger(self.folder), f"g-{time.monotonic_ns()}"
+        sealed = sealing(self.bootstrap, self.topic, group, ledger, "--until-end")
+        return self.count / seconds(sealed, self.folder)
 
 
 @dataclass(slots=True)

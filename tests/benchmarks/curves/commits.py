@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Final
 
-import orjson
-
 from ledger.format.manifest import OffsetKey
-from ledger.log.catalogue_due import catalogue_path, signed_catalogue_path
 from ledger.log.signing import SigningKey
 from ledger.storage.local_store import LocalStore
 from ledger.writer import Writer
 from tests.benchmarks.curves.curve import Curve, Point
-from tests.benchmarks.long_log import make_long_log
+from tests.benchmarks.long_log import forget_catalogues, make_long_log, opened
 from tests.making import row, stretch
 
 COMMITS: Final = 40
 ROWS: Final = 10
 OWN: Final = OffsetKey("file:measured")
 """A key of its own: the log says how far that of its entries is read."""
-OPEN: Final = """
-import json, sys, time
-from ledger.reader import Ledger
-start = time.perf_counter()
-with Ledger.open(sys.argv[1]):
-    seconds = time.perf_counter() - start
-# Not what getrusage says: that counts what the process was before it began this program.
-with open("/proc/self/status") as status:
-    highest = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-print(json.dumps([seconds, highest / 1024]))
-"""
 RUNS: Final = 3
 
 
@@ -52,10 +36,9 @@ def measure(sizes: Sequence[int], folder: Path) -> Iterator[Point]:
 
 
 def _measured(commits: int, place: Path) -> Iterator[Point]:
-    for path in (catalogue_path(str(place)), signed_catalogue_path(str(place))):
-        path.unlink(missing_ok=True)
-    cold, _ = _opened(place)
-    warm = [_opened(place) for _ in range(RUNS)]
+    forget_catalogues(place)
+    cold, _ = opened(place, "reader")
+    warm = [opened(place, "reader") for _ in range(RUNS)]
     yield Point(commits, "open for reading, first time", cold, "s")
     yield Point(commits, "open for reading, again", median(seconds for seconds, _ in warm), "s", 0.3)
     yield Point(commits, "memory after opening", max(size for _, size in warm), "MiB")
@@ -69,12 +52,6 @@ def _measured(commits: int, place: Path) -> Iterator[Point]:
         writer.commit(batch)
         taken.append(1_000 * (time.perf_counter() - begun))
     yield Point(commits, f"a commit of {ROWS} rows", median(taken), "ms")
-
-
-def _opened(place: Path) -> tuple[float, float]:
-    done = subprocess.run([sys.executable, "-c", OPEN, str(place)], check=True, capture_output=True)
-    seconds, size = orjson.loads(done.stdout)
-    return seconds, size
 
 
 CURVE: Final = Curve(

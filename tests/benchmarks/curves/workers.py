@@ -10,29 +10,26 @@ from typing import Final
 
 from ledger.reader import Ledger
 from tests.benchmarks.comparisons.processes import TIMEOUT_SECONDS, environment, new_ledger
-from tests.benchmarks.comparisons.topics import broker_needs, filled
+from tests.benchmarks.comparisons.topics import broker_needs, filled, sealing
 from tests.benchmarks.curves.curve import Curve, Point
-from tests.services import command
 
-EVENTS_A_WORKER: Final = {False: 1_000_000, True: 2_000}
+EVENTS: Final = 1_000_000
+FEW_EVENTS: Final = 2_000
 MANY: Final = 3
 """From so many workers on it is the full run."""
 
 
 def measure(sizes: Sequence[int], folder: Path) -> Iterator[Point]:
     """The same events for each number of workers; the start of processes and the group's joining included."""
-    count = EVENTS_A_WORKER[max(sizes) < MANY]
+    count = EVENTS if max(sizes) >= MANY else FEW_EVENTS
     with filled(count, folder) as (bootstrap, topic):
         for workers in sizes:
             ledger = new_ledger(folder)
-            sealing = command(
-                "ingest", "kafka", "--bootstrap", bootstrap, "--topic", topic, "--group", f"g-{workers}",
-                "--until-end", "--ledger", ledger,
-            )  # fmt: skip
+            sealed = sealing(bootstrap, topic, f"g-{workers}", ledger, "--until-end")
             begun = time.perf_counter()
             group = [
                 subprocess.Popen(
-                    [*sealing, "--writer", f"w{number}"], stdout=subprocess.DEVNULL,
+                    [*sealed, "--writer", f"w{number}"], stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL, env=environment(folder), cwd=folder,
                 )
                 for number in range(workers)
