@@ -92,6 +92,17 @@ def test_without_a_pin_the_last_head_that_was_seen_must_be_extended(made: Made, 
     assert run(decision_ledger.app, commands[0]) == 0
 
 
+def test_looking_again_at_a_ledger_that_has_not_grown_reads_the_checkpoint_alone(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ledger.open(str(made.folder), remember=False) as ledger:
+        read: list[str] = []
+        real = ledger.store.read
+        monkeypatch.setattr(ledger.store, "read", lambda path: (read.append(path), real(path))[1])
+        assert not ledger.refresh()
+        assert read == ["checkpoint"]
+
+
 def test_a_rollback_is_refused_and_growth_is_not(made: Made, tmp_path: Path) -> None:
     shutil.copytree(made.folder, tmp_path / "older")
     writer = made.writer()
