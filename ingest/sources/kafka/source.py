@@ -19,6 +19,7 @@ import pyarrow as pa
 from ingest.chunk import Chunk
 from ingest.sources import Ended, Polled
 from ingest.sources.kafka import settings as limits
+from ingest.sources.kafka.joined_chunks import joined
 from ingest.sources.kafka.process import ReadingProcess
 from ingest.sources.kafka.settings import KafkaSettings
 from ingest.sources.kafka.wire import Kind, unpack
@@ -101,6 +102,7 @@ class KafkaSource:
     def poll(self, timeout: float) -> Polled:
         """What came within `timeout` seconds, up to about HANDOVER_BYTES. Raises OutsideError."""
         polled, size, taken = Polled(), 0, 0
+        came: list[Chunk] = []
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._error or self.finished, timeout)
             while self._queue and size < limits.HANDOVER_BYTES and not polled.flush:
@@ -112,12 +114,13 @@ class KafkaSource:
                     polled.flush = True
                 else:
                     self._hand_over(entry.lease, entry.chunk)
-                    polled.chunks.append(entry.chunk)
+                    came.append(entry.chunk)
             error = None if taken or polled.flush else self._error
         if error is not None:
             raise error
         if taken:
             self._tell(Kind.CREDIT, {"bytes": taken})
+        polled.chunks = joined(came)
         return polled
 
     def flushed(self) -> None:
