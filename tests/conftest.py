@@ -29,7 +29,12 @@ OUTSIDE_THE_SUITE = ("tests/benchmarks",)
 
 # No deadline: two cores are shared with a broker. No database: nothing of an earlier run decides this one.
 settings.register_profile(
-    "repeatable", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+    "repeatable",
+    max_examples=50,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.register_profile(
     "full",

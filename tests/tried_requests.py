@@ -8,10 +8,11 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 
 
-def few(examples: int) -> settings:
-    """So many examples, the same each time."""
+def few() -> settings:
+    """A few examples of each request, the same each time; in the long form of the tests many, and others."""
+    full = settings.get_current_profile_name() == "full"
     return settings(
-        max_examples=examples, deadline=None, database=None, derandomize=True,
+        max_examples=100 if full else 10, deadline=None, database=None, derandomize=not full,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
 

@@ -20,19 +20,22 @@ from tests.foreign_shapes import CLOUDTRAIL
 from tests.making import Made, make_ledger
 from tests.services import command, run
 
-OBJECTS = 60
-RECORDS = 400
+OBJECTS = {False: 24, True: 60}
+RECORDS = {False: 300, True: 400}
 KILLS = {False: 2, True: 20}
 
 
 @pytest.fixture(params=["folder", "s3"])
-def arguments(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
+def arguments(request: pytest.FixtureRequest, tmp_path: Path, full_scale: bool) -> list[str]:
     """What names a place with objects; half of them are large enough to be cut."""
     files = {
         f"AWSLogs/1/CloudTrail/eu/2026/11/23/{number:03}.json.gz": trail_file(
-            [{**CLOUDTRAIL, "eventID": f"{number}-{one}"} for one in range(RECORDS if number % 2 else 3)]
+            [
+                {**CLOUDTRAIL, "eventID": f"{number}-{one}"}
+                for one in range(RECORDS[full_scale] if number % 2 else 3)
+            ]
         )
-        for number in range(OBJECTS)
+        for number in range(OBJECTS[full_scale])
     }
     if request.param == "folder":
         for name, data in files.items():
@@ -66,14 +69,14 @@ def test_every_record_is_sealed_once_whenever_it_is_killed(
         begun = entries(made)
         started = subprocess.Popen(command(*intake), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until = time.monotonic() + 60
-        more = chance.randrange(1, 12)
+        more = chance.randrange(1, 8)
         while entries(made) < begun + more and started.poll() is None and time.monotonic() < until:
             time.sleep(0.01)  # another process commits
         if started.poll() is None:
             os.kill(started.pid, signal.SIGKILL)
         started.wait(30)
     run(*intake)
-    wanted = OBJECTS // 2 * (RECORDS + 3)
+    wanted = OBJECTS[full_scale] // 2 * (RECORDS[full_scale] + 3)
     with Ledger.open(str(made.folder)) as ledger:
         found = ledger.sql("SELECT count(*) AS n, count(DISTINCT event_id) AS ids FROM events").to_pylist()
         assert found == [{"n": wanted, "ids": wanted}]

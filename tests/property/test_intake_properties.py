@@ -15,7 +15,6 @@ from ingest.sources.http.listener import PATHS, Listener
 from ingest.sources.http.spool import Spool
 from tests.tried_requests import body_of, few
 
-EXAMPLES = 20
 TOKEN = "t" * 32
 BOTH = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
 
@@ -51,7 +50,7 @@ def test_no_request_finds_a_fault(client: httpx.Client, mode: Any, known: bool) 
 
 
 def _try(client: httpx.Client, operation: Any, mode: Any, *, known: bool) -> None:
-    @few(EXAMPLES)
+    @few()
     @given(case=operation.as_strategy(generation_mode=mode))
     def tried(case: Any) -> None:
         request = case.as_transport_kwargs(base_url=str(client.base_url))

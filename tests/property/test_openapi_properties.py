@@ -20,7 +20,6 @@ from tests.issuing import DESK, URLS, Company
 from tests.tried_requests import body_of, few
 
 DOCUMENTED = ("authority", "broker", "pdp", "signals", "gateway", "router", "adapter", "worker")
-EXAMPLES = 20
 BOTH = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
 
 
@@ -72,7 +71,7 @@ def test_no_request_finds_a_fault(firm: Company, name: str, inside: bool) -> Non
 
 
 def _try(firm: Company, name: str, operation: Any, mode: Any, *, inside: bool) -> None:
-    @few(EXAMPLES)
+    @few()
     @given(case=operation.as_strategy(generation_mode=mode))
     def tried(case: Any) -> None:
         request = case.as_transport_kwargs(base_url=URLS[name])

@@ -312,6 +312,6 @@ def _told(found: list[Finding]) -> str:
 
 
 CAMPAIGN = Campaign(
-    "damage", "Random damage to ledgers with a past is found, and named where it is.", 2_100, 20,
+    "damage", "Random damage to ledgers with a past is found, and named where it is.", 2_100, 12,
     ("missed", "misnamed"), run,
 )  # fmt: skip

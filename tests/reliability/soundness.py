@@ -211,5 +211,5 @@ def run(cases: range, folder: Path) -> Iterator[Tally]:
 
 CAMPAIGN = Campaign(
     "soundness", "Odd ledgers that are whole (compacted, expired, held, erased, rotated, witnessed, moved, "
-    "left by a dead writer) raise no alarm.", 2_100, 20, ("false alarms",), run,
+    "left by a dead writer) raise no alarm.", 2_100, 12, ("false alarms",), run,
 )  # fmt: skip
