@@ -115,6 +115,8 @@ def _clean(value: Any, drop: set[str], refuse: set[str], dropped: set[str], refu
                 refused.add(low)
             elif low in drop:
                 dropped.add(low)
+                # What is taken out is looked into too: a body that holds a field that refuses does not leave.
+                _clean(inner, drop, refuse, dropped, refused)
             else:
                 kept[name] = _clean(inner, drop, refuse, dropped, refused)
         return kept

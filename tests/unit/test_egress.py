@@ -12,7 +12,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from issuer.authentication.refusal import Refusal
@@ -368,6 +368,7 @@ def test_headers_and_paths_are_lists_of_what_passes() -> None:
 
 @given(st.recursive(st.none() | st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(
     st.sampled_from(["iban", "IBAN", "internal_note", "x"]), inner), max_leaves=12))  # fmt: skip
+@example(value={"internal_note": [{"iban": None}]})
 def test_no_depth_hides_a_field(value: Any) -> None:
     mail = Destination.model_validate(
         {"name": "m", "base_url": "https://m", "environment": "p", "owner": "user:x", "purpose": "p",
