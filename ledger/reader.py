@@ -21,7 +21,6 @@ from ledger.log.catalogue_due import catalogue_path
 from ledger.log.commit_log import SealedLog, open_log
 from ledger.log.named_keys import read_vkey
 from ledger.log.pins import Pins
-from ledger.log.protocol import CHECKPOINT
 from ledger.query.lag import noted_lag
 from ledger.storage.copied_files import LocalFiles
 from ledger.storage.store import Store
@@ -111,9 +110,7 @@ class Ledger:
 
         Raises DamageError where the log that was read before is not a prefix of the new one.
         """
-        if self.store.read(CHECKPOINT) == self.sealed.note:
-            return False  # whoever looks often does not read the log each time
-        newer = open_log(self.store, pinned=self.pinned, kept=_catalogue_of(self._pins))
+        newer = open_log(self.store, pinned=self.pinned, kept=_catalogue_of(self._pins), seen=self.sealed)
         if newer.head.size < self.size or newer.tree.root(self.size) != self.sealed.head.root:
             raise DamageError(
                 f"The ledger is no extension of the {self.size} entries that were read before.",

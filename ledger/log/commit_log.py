@@ -321,12 +321,19 @@ def check_there(store: Store) -> None:
         )
 
 
-def open_log(store: Store, *, pinned: VerifierKey | None = None, kept: Path | None = None) -> SealedLog:
+def open_log(
+    store: Store,
+    *,
+    pinned: VerifierKey | None = None,
+    kept: Path | None = None,
+    seen: SealedLog | None = None,
+) -> SealedLog:
     """Read the log up to its checkpoint, and check it against the checkpoint.
 
     The checkpoint's signature vouches for all entries below it, so theirs are not checked one by
     one here; `verify` does that. `kept` is where this user's catalogue of the ledger lies: of a long log
-    only what is newer is read, and the catalogue is made anew when much is.
+    only what is newer is read, and the catalogue is made anew when much is. `seen` is what was read of this
+    ledger before; it is given back where the checkpoint is still the same, and the log is not read.
 
     Raises:
         NotALedger: nothing is there.
@@ -339,6 +346,8 @@ def open_log(store: Store, *, pinned: VerifierKey | None = None, kept: Path | No
             f"The checkpoint of the ledger at {store.url} is missing.",
             "Whoever holds its key signs it anew: `decision-ledger compact`. Else restore it from a copy.",
         )
+    if seen is not None and seen.note == note:
+        return seen
     try:
         size = Checkpoint.parse(SignedNote.parse(note).text).size
     except DamageError as error:
