@@ -28,22 +28,9 @@ OF_THE_RUN = ("DECISION_LEDGER_BROKER_RUN", "DECISION_LEDGER_REQUIRE_KAFKA", SCA
 OUTSIDE_THE_SUITE = ("tests/benchmarks",)
 
 # No deadline: two cores are shared with a broker. No database: nothing of an earlier run decides this one.
-settings.register_profile(
-    "repeatable",
-    max_examples=50,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.register_profile(
-    "full",
-    max_examples=1_000,
-    deadline=None,
-    database=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+_BOTH = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeatable", _BOTH, max_examples=50, derandomize=True)
+settings.register_profile("full", _BOTH, max_examples=1_000, print_blob=True)
 
 
 def _is_full() -> bool:

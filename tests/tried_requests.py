@@ -9,12 +9,9 @@ from hypothesis import HealthCheck, settings
 
 
 def few() -> settings:
-    """A few examples of each request, the same each time; in the long form of the tests many, and others."""
+    """Ten examples of each request, a hundred in the long form of the tests; else as for every property."""
     full = settings.get_current_profile_name() == "full"
-    return settings(
-        max_examples=100 if full else 10, deadline=None, database=None, derandomize=not full,
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    return settings(max_examples=100 if full else 10, suppress_health_check=list(HealthCheck))
 
 
 def body_of(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def test_every_record_is_sealed_once_whenever_it_is_killed(
         begun = entries(made)
         started = subprocess.Popen(command(*intake), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until = time.monotonic() + 60
-        more = chance.randrange(1, 8)
+        more = chance.randrange(1, 12)
         while entries(made) < begun + more and started.poll() is None and time.monotonic() < until:
             time.sleep(0.01)  # another process commits
         if started.poll() is None:
